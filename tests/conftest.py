@@ -1,0 +1,16 @@
+"""Fixtures that every test folder shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real meshes and motion: $MANIVIDEO_SHARED_DATA, else ../shared/data beside the checkout."""
+    beside_checkout = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("MANIVIDEO_SHARED_DATA", beside_checkout))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}: set MANIVIDEO_SHARED_DATA to its folder")
+    return folder
