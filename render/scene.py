@@ -94,9 +94,7 @@ class HandMotion:
 
     pose: NDArray[np.float32]  # [T, 48] axis-angle in radians: global 3, then 15 joints (no mean pose added)
     shape: NDArray[np.float32]  # [10]
-    translation: NDArray[
-        np.float32
-    ]  # [T, 3] metres, added after the rotation about the wrist (smplx's transl)
+    translation: NDArray[np.float32]  # [T, 3] metres, added after rotating about the wrist (smplx)
     valid: NDArray[np.bool_]  # [T]
 
 
@@ -134,8 +132,6 @@ class Clip:
     hands: Mapping[str, HandMotion]  # by side; empty: no hands (object-only data)
     objects: tuple[ObjectMotion, ...]  # all of them make the object layer; the first gives the references
     videos: Mapping[str, Video] = field(default_factory=dict)  # by camera
-    backgrounds: Mapping[str, NDArray[np.uint8]] = field(
-        default_factory=dict
-    )  # by camera: [H, W, 3] clean plate
+    backgrounds: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)  # [H, W, 3] plate
     participant: str = ""
     split: str | None = None  # a split that the source itself fixes, else None

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real meshes and motion: $MANIVIDEO_SHARED_DATA, else ../shared/data beside the checkout."""
+    """Real meshes and motion: $MANIVIDEO_SHARED_DATA, else ../shared/data beside the checkout."""
     beside_checkout = Path(__file__).parents[2] / "shared" / "data"
     folder = Path(os.environ.get("MANIVIDEO_SHARED_DATA", beside_checkout))
     if not folder.is_dir():
