@@ -1,0 +1,45 @@
+# Every target makes the environment it needs: .venv, from pyproject.toml and the pins of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SERVER := http://127.0.0.1:4200/api
+OBJECTS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint type serve clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+# uv honours UV_FIND_LINKS only; a machine whose pip has find-links (PIP_FIND_LINKS or pip.conf) keeps its wheels there.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q uv
+	links="$${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null || true)}"; \
+	  if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; fi; \
+	  $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED) ## the whole main job on a CPU: data, training, a video, its report (OBJECTS=folder of GLBs to use yours)
+	$(BIN)/manivideo demo $(if $(OBJECTS),--objects "$(OBJECTS)")
+
+test: $(INSTALLED) ## the tests
+	$(BIN)/pytest
+
+lint: $(INSTALLED) ## ruff (lint and format) and the import rule
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+type: $(INSTALLED) ## mypy on the packages
+	$(BIN)/mypy
+
+serve: $(INSTALLED) ## a Prefect server with its pages on port 4200, every flow deployed, and a worker (stop with Ctrl-C)
+	$(BIN)/prefect server start --background
+	trap '$(BIN)/prefect server stop' EXIT; export PREFECT_API_URL=$(SERVER); \
+	  $(BIN)/prefect work-pool create local --type process --overwrite && \
+	  $(BIN)/prefect --no-prompt deploy --all && \
+	  $(BIN)/prefect worker start --pool local
+
+clean: ## remove the environment, caches and outputs (records under data/ stay)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build outputs *.egg-info
