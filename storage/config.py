@@ -1,0 +1,102 @@
+"""Reading configs: YAML values, with overrides from the command line, into frozen pydantic models."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from storage.errors import InputError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file into `cls`, after setting each `a.b=value` of `overrides`.
+
+    Raises InputError (code "config") that names every offending key, with the nearest known key.
+    """
+    values = _read_yaml(path)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        set_keys = [override.partition("=")[0].strip() for override in overrides]
+        problems = [_explain(cls, path, set_keys, details) for details in error.errors()]
+        raise InputError("; ".join(problems), code="config") from None
+
+
+def save_config(config: BaseModel, path: Path) -> None:
+    """Write every value of a config, defaults included, as YAML that `load_config` reads back."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}", code="config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not YAML: {reason}", code="config") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: found {type(values).__name__}, wanted keys and values", code="config")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Set one `a.b=value` in nested `values`; the value is parsed as YAML."""
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        raise InputError(f"--set {override}: wanted key=value", code="config")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: {text!r} is not YAML", code="config") from error
+    *parents, name = key.split(".")
+    for parent in parents:
+        if values.get(parent) is None:  # absent, or a section that the file leaves empty
+            values[parent] = {}
+        values = values[parent]
+        if not isinstance(values, dict):
+            raise InputError(f"--set {override}: '{parent}' holds a value, not keys", code="config")
+    values[name] = value
+
+
+def _explain(cls: type[BaseModel], path: Path, set_keys: Sequence[str], details: ErrorDetails) -> str:
+    """Turn one pydantic error into: where, which key, what was found, what was wanted."""
+    key = ".".join(str(part) for part in details["loc"])
+    where = "--set" if any(key == k or k.startswith(f"{key}.") for k in set_keys) else str(path)
+    if details["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(details["loc"][-1]), _field_names(cls, details["loc"]), n=1)
+        suggestion = f" (did you mean '{near[0]}'?)" if near else ""
+        return f"{where}: unknown key '{key}'{suggestion}"
+    if details["type"] == "missing":
+        return f"{where}: missing key '{key}'"
+    wanted = details["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if not key:  # a check over several keys at once
+        return f"{where}: {wanted}"
+    return f"{where}: '{key}': found {details['input']!r}, wanted {wanted}"
+
+
+def _field_names(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Return the field names of the model that the last part of `loc` was looked up in."""
+    models: list[type[BaseModel]] = [cls]
+    for part in loc[:-1]:
+        fields = [model.model_fields[part] for model in models if part in model.model_fields]
+        models = [model for field in fields for model in _models_in(field.annotation)] or models
+    return [name for model in models for name in model.model_fields]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the pydantic models named anywhere in a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
