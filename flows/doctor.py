@@ -1,0 +1,89 @@
+"""What this machine has, and what to do about what it lacks."""
+
+import ctypes.util
+import os
+import urllib.request
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import imageio_ffmpeg
+import torch
+
+MANO_FILES = ("MANO_LEFT.pkl", "MANO_RIGHT.pkl")
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked for."""
+
+    name: str
+    present: bool
+    found: str
+    advice: str  # what to do where it is missing; empty where it is there
+
+
+def examine(mano: Path | None) -> list[Check]:
+    """Look for everything; `mano` is the folder of the user's licensed hand model."""
+    return [_gpu(), _nvdiffrast(), _ffmpeg(), _egl(), _mano(mano), _weights(), _prefect_server()]
+
+
+def _gpu() -> Check:
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return Check("GPU", True, f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB", "")
+    return Check(
+        "GPU", False, f"none; torch {torch.__version__}", "the tiny network runs on a CPU; sd15 needs one"
+    )
+
+
+def _nvdiffrast() -> Check:
+    if find_spec("nvdiffrast") is not None:
+        return Check("nvdiffrast", True, "installed", "")
+    advice = "layers are rendered by numba; with a GPU, build nvdiffrast from its source for speed"
+    return Check("nvdiffrast", False, "not installed", advice)
+
+
+def _ffmpeg() -> Check:
+    try:
+        return Check("ffmpeg", True, imageio_ffmpeg.get_ffmpeg_exe(), "")
+    except RuntimeError as error:
+        return Check("ffmpeg", False, str(error), "install ffmpeg, or set IMAGEIO_FFMPEG_EXE to its path")
+
+
+def _egl() -> Check:
+    library = ctypes.util.find_library("EGL")
+    advice = "" if library else "only pyrender needs it: apt install libegl1 libgl1-mesa-dri"
+    return Check("EGL", library is not None, library or "no libEGL", advice)
+
+
+def _mano(folder: Path | None) -> Check:
+    advice = "the procedural hand is used; get MANO from mano.is.tue.mpg.de and pass --mano DIR"
+    if folder is None:
+        return Check("MANO files", False, "no folder given", advice)
+    missing = [name for name in MANO_FILES if not (folder / name).is_file()]
+    if missing:
+        return Check("MANO files", False, f"{folder}: no {', '.join(missing)}", advice)
+    return Check("MANO files", True, str(folder), "")
+
+
+def _weights() -> Check:
+    hub = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+    folder = hub / f"models--{SD15.replace('/', '--')}"
+    if folder.is_dir():
+        return Check("SD 1.5 weights", True, str(folder), "")
+    return Check("SD 1.5 weights", False, f"not in {hub}", f"hf download {SD15}; the tiny network needs none")
+
+
+def _prefect_server() -> Check:
+    address = os.environ.get("PREFECT_API_URL")
+    if not address:
+        return Check("Prefect server", True, "embedded, started by each command", "")
+    try:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=5):
+            return Check("Prefect server", True, address, "")
+    except OSError as error:
+        return Check(
+            "Prefect server", False, f"{address}: {error}", "start it (make serve) or unset PREFECT_API_URL"
+        )
