@@ -1,8 +1,8 @@
 """Surfaces that procedural objects are made of: turned, swept, extruded and box-shaped, and their assembly.
 
 Letters: V vertices, F faces, K points of a profile, path or outline. Frame: object, metres, +Y up, front +Z.
-Faces are counter-clockwise seen from outside. Normals are smooth along a curve and hard where it bends by more
-than `CREASE_DEG`. The front is at u = 0.5 and reads unmirrored.
+Faces are counter-clockwise seen from outside. Normals are smooth along a curve and hard where it bends by
+more than `CREASE_DEG`. The front is at u = 0.5 and reads unmirrored.
 """
 
 from collections.abc import Sequence
