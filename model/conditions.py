@@ -1,0 +1,90 @@
+"""Everything that a clip is generated from, as tensors (paper, Sec. 3.1 and Fig. 2, left column).
+
+Letters: b batch, t frames, L layers, H×W picture, h×w latent, c latent channels, P points.
+What is absent is zero: hands of object-only data, everything but O_B of human video, a dropped sample.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+NUM_REFERENCES = 8  # six views O_I, the human or background picture O_B, the optional first-frame object f_8
+OBJECT_LAYER = 0  # H_o: the object comes first among the layers
+FRAME_FIELDS = ("normals", "confidence", "skeleton")  # those with a time axis
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The conditions of b clips of t frames each."""
+
+    normals: Tensor  # H: [b, t, L, 3, H, W] in [-1, 1], 0 where the layer is empty
+    confidence: Tensor  # D: [b, t, L, H, W] in [0, 1], 0 where the layer is empty
+    references: Tensor  # O_I, O_B and f_8 as latents: [b, 8, c, h, w]
+    points: Tensor  # P: [b, P, 3] in the object's canonical frame
+    skeleton: Tensor  # S: [b, t, 3, H, W] in [0, 1], 0 where nothing is drawn
+
+    @property
+    def num_frames(self) -> int:
+        return self.normals.shape[1]
+
+    @property
+    def object_normals(self) -> Tensor:
+        """H_o of Eq. 4: [b, t, 3, H, W]."""
+        return self.normals[:, :, OBJECT_LAYER]
+
+    @property
+    def composite_depth(self) -> Tensor:
+        """The one picture that is left without MLO: confidence of the nearest layer, [b, t, 1, H, W]."""
+        return self.confidence.amax(dim=2, keepdim=True)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditions":
+        """Move every tensor."""
+        return self._map(lambda tensor: tensor.to(device=device, dtype=dtype))
+
+    def frames(self, start: int, stop: int) -> "Conditions":
+        """The clip's frames [start, stop); references and points have no time."""
+        return replace(self, **{name: getattr(self, name)[:, start:stop] for name in FRAME_FIELDS})
+
+    def drop(self, dropped: Tensor) -> "Conditions":
+        """Zero every condition of the samples where `dropped` [b] is true (classifier-free dropout)."""
+        return self._map(lambda tensor: tensor.masked_fill(_over_rest(dropped.to(tensor.device), tensor), 0))
+
+    def check(self, num_layers: int, latent_channels: int, factor: int) -> None:
+        """Raise ValueError naming each tensor whose shape does not follow from the normals' and the model's."""
+        b, t, _, _, height, width = self.normals.shape
+        wanted = {
+            "normals": (b, t, num_layers, 3, height, width),
+            "confidence": (b, t, num_layers, height, width),
+            "references": (b, NUM_REFERENCES, latent_channels, height // factor, width // factor),
+            "points": (b, self.points.shape[1], 3),
+            "skeleton": (b, t, 3, height, width),
+        }
+        wrong = [
+            f"{name} is {list(found)}, wanted {list(shape)}"
+            for name, shape in wanted.items()
+            if (found := tuple(getattr(self, name).shape)) != shape
+        ]
+        if height % factor or width % factor:
+            wrong.append(f"pictures of {height}×{width} do not divide by the codec's factor {factor}")
+        if wrong:
+            raise ValueError("conditions: " + "; ".join(wrong))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Conditions":
+        return Conditions(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
+
+
+def join(parts: Sequence[Conditions]) -> Conditions:
+    """Several batches as one: concatenated along b."""
+    return Conditions(
+        **{
+            field.name: torch.cat([getattr(part, field.name) for part in parts])
+            for field in fields(Conditions)
+        }
+    )
+
+
+def _over_rest(mask: Tensor, like: Tensor) -> Tensor:
+    """[b] → [b, 1, …] with as many axes as `like`."""
+    return mask.reshape(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,63 @@
+"""The model's config: one YAML file fills one ModelConfig (`configs/model/`)."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from model.codec import CodecConfig
+from model.fusion import FusionConfig
+from model.mlo_embedding import TokensConfig
+from model.pose_guider import GuiderConfig
+from model.schedule import ScheduleConfig
+from model.temporal import TemporalConfig
+from model.unet_walk import UNetConfig
+
+
+class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
+    """Sizes and choices of every box of the paper's Figure 2; the defaults are the paper's, on SD 1.5."""
+
+    num_layers: Literal[7, 13] = 7
+    """Layers of the multi-layer occlusion structure: 7 as in the paper, or 13 with the hands apart."""
+    mlo: Literal["full", "noise_only", "depth_only"] = "full"
+    """Ablation (Sec. 4.3): `noise_only` leaves out E_F (w/o MLO*), `depth_only` gives G one depth map (w/o MLO)."""
+    latent_channels: int = 4
+    """Channels c of the codec's latents."""
+    factor: int = 8
+    """Pixels of a picture along each side of a latent cell."""
+    unet: UNetConfig = UNetConfig()
+    """The denoising UNet and AppearanceNet."""
+    context: Literal["empty", "learned"] = "empty"
+    """What the UNet's own cross-attention sees: the text encoder's empty prompt (zeros until set), or parameters."""
+    context_tokens: int = 77
+    """Tokens of that context."""
+    guider: GuiderConfig = GuiderConfig()
+    """G and G_1."""
+    tokens: TokensConfig = TokensConfig()
+    """E_F and E_N."""
+    feed_forward_mult: int = 4
+    """Hidden width of the added blocks' feed-forward, in multiples of the site's channels."""
+    fusion: FusionConfig = FusionConfig()
+    """Eq. 3."""
+    temporal: TemporalConfig = TemporalConfig()
+    """Motion modules."""
+    with_temporal: bool = False
+    """Whether there are motion modules: not in the image stage."""
+
+
+class ModelConfig(BaseModel, frozen=True, extra="forbid"):
+    """Network, codec and noise schedule, which must fit one another."""
+
+    network: NetworkConfig = NetworkConfig()
+    """The network."""
+    codec: CodecConfig = Field(discriminator="kind")
+    """Pictures to latents and back."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Noise."""
+
+    @model_validator(mode="after")
+    def _one_latent(self) -> Self:
+        for name in ("latent_channels", "factor"):
+            ours, theirs = getattr(self.network, name), getattr(self.codec, name)
+            if ours != theirs:
+                raise ValueError(f"network.{name} is {ours}, but the codec's is {theirs}")
+        return self

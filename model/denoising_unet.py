@@ -1,0 +1,113 @@
+"""The denoising UNet with the layers that are added at each of its attention sites (paper, Fig. 2, green box).
+
+At a site, after the UNet's own transformer block, in this order:
+reference fusion (Eq. 3), attention to E_F (Eq. 2), attention to E_N (Eq. 4), motion module (Sec. 3.3).
+Letters: b clips, t frames, c latent channels, C channels of a site, h×w its size, k tokens, d context width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from model.added_attention import AddedAttention
+from model.config import NetworkConfig
+from model.fusion import ReferenceFusion, SiteReferences
+from model.unet_walk import Site, attention_sites, build_unet, walk
+
+
+@dataclass(frozen=True)
+class FrameEncoding:
+    """What the UNet is told of each frame; independent of the noise level."""
+
+    guidance: Tensor  # G([H]) + G_1(S): [b, t, C_0 or c, h, w]
+    mlo: Tensor | None  # E_F: [b, t, k, d]; None: not embedded
+    object: Tensor  # E_N: [b, t, k, d]
+
+    def frames(self, start: int, stop: int) -> "FrameEncoding":
+        """Frames [start, stop)."""
+        return FrameEncoding(
+            self.guidance[:, start:stop],
+            None if self.mlo is None else self.mlo[:, start:stop],
+            self.object[:, start:stop],
+        )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded conditions of a clip."""
+
+    references: tuple[SiteReferences, ...]  # by site, the same for all frames
+    per_frame: FrameEncoding
+
+    def frames(self, start: int, stop: int) -> "Encoded":
+        """Frames [start, stop) of the clip."""
+        return replace(self, per_frame=self.per_frame.frames(start, stop))
+
+
+def join_frames(parts: Sequence[FrameEncoding]) -> FrameEncoding:
+    """Consecutive stretches of a clip as one."""
+    joined = {
+        field.name: None
+        if getattr(parts[0], field.name) is None
+        else torch.cat([getattr(part, field.name) for part in parts], dim=1)
+        for field in fields(FrameEncoding)
+    }
+    return FrameEncoding(**joined)
+
+
+class SiteLayers(nn.Module):
+    """The layers added at one site; each is identity until trained."""
+
+    def __init__(self, site: Site, config: NetworkConfig) -> None:
+        super().__init__()
+        self.site = site
+        width, mult = config.unet.cross_attention_dim, config.feed_forward_mult
+        self.fusion = ReferenceFusion(site.channels, site.heads, site.stride, config.fusion)
+        self.mlo = AddedAttention(site.channels, site.heads, width, mult) if config.mlo == "full" else None
+        self.object = AddedAttention(site.channels, site.heads, width, mult)
+        self.motion: AnimateDiffTransformer3D | None = None
+
+    def forward(self, features: Tensor, references: SiteReferences, per_frame: FrameEncoding) -> Tensor:
+        """[b·t, C, h, w] → [b·t, C, h, w]."""
+        features = self.fusion(features, references)
+        if self.mlo is not None and per_frame.mlo is not None:
+            features = self.mlo(features, per_frame.mlo.flatten(0, 1))
+        features = self.object(features, per_frame.object.flatten(0, 1))
+        if self.motion is not None:
+            features = self.motion(features, num_frames=per_frame.object.shape[1])
+        return features
+
+
+class DenoisingUNet(nn.Module):
+    """Predicts the noise target of every frame of b clips."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.unet = build_unet(config.unet, config.latent_channels)
+        self.sites = nn.ModuleList(SiteLayers(site, config) for site in attention_sites(self.unet))
+        self.inject = config.guider.inject
+        self.gradient_checkpointing = False  # set by diffusers' enable_gradient_checkpointing
+
+    def forward(self, z: Tensor, timestep: Tensor, context: Tensor, encoded: Encoded) -> Tensor:
+        """z_t [b, t, c, h, w], timestep [b], context [1, k, d] → prediction [b, t, c, h, w]."""
+        b, t = z.shape[:2]
+
+        def visit(index: int, features: Tensor) -> Tensor:
+            arguments = (features, encoded.references[index], encoded.per_frame)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                return checkpoint(self.sites[index], *arguments, use_reentrant=False)
+            return self.sites[index](*arguments)
+
+        guidance = encoded.per_frame.guidance.flatten(0, 1)
+        latents = z.flatten(0, 1)
+        if self.inject == "latent":
+            latents, guidance = latents + guidance, None
+        features = walk(
+            self.unet, latents, timestep.repeat_interleave(t), context.expand(b * t, -1, -1), visit, guidance
+        )
+        prediction = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(features)))
+        return prediction.unflatten(0, (b, t))

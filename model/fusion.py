@@ -1,0 +1,126 @@
+"""Fusion of appearance features into the denoising UNet (paper, Eq. 3).
+
+    f' = Conv([R([O_I, O_B]), f_0])
+
+The paper lays f_1 … f_8 and f_0 side by side along the width and convolves. Aligned with f_0, that is a (1, 9)
+kernel dilated by w, one tap a picture: a 1×1 convolution of each picture, summed. An ordinary strided
+convolution would mix neighbouring columns of one picture. A tap cannot move appearance across the picture, so
+attention with keys and values from f_0 and every reference (Animate Anyone's mechanism) may come before it.
+
+What depends on the references alone is projected once a clip and shared by all frames and noise levels.
+Letters: b clips, t frames, r references, C channels of a site, h×w its size, a heads.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from model.conditions import NUM_REFERENCES
+
+
+class FusionConfig(BaseModel, frozen=True, extra="forbid"):
+    """How references enter the denoising UNet."""
+
+    mode: Literal["conv", "attention", "both"] = "both"
+    """The taps of Eq. 3, reference attention, or attention and then taps."""
+    attention_min_stride: int = 1
+    """Attention only at sites at least this many latent cells apart, since it has 9·h·w keys; taps elsewhere."""
+
+
+@dataclass(frozen=True)
+class SiteReferences:
+    """What one site needs of a clip's references."""
+
+    tapped: Tensor | None  # sum of the references' taps: [b, C, h, w]
+    keys: Tensor | None  # [b, a, r·h·w, C/a]
+    values: Tensor | None  # [b, a, r·h·w, C/a]
+
+
+class ReferenceTaps(nn.Module):
+    """Eq. 3's convolution: identity on f_0 and zero on the references until trained."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.own = nn.Conv2d(channels, channels, kernel_size=1)
+        self.references = nn.Conv2d(NUM_REFERENCES * channels, channels, kernel_size=1, bias=False)
+        nn.init.dirac_(self.own.weight)
+        nn.init.zeros_(self.own.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.references.weight)
+
+    def project(self, references: Tensor) -> Tensor:
+        """f_1 … f_8 [b, r, C, h, w] → their share of f' [b, C, h, w]."""
+        return self.references(references.flatten(1, 2))
+
+    def forward(self, features: Tensor, tapped: Tensor) -> Tensor:
+        """f_0 [b·t, C, h, w] and the references' share [b, C, h, w] → f' [b·t, C, h, w]."""
+        own = self.own(features)
+        return (own.unflatten(0, (len(tapped), -1)) + tapped[:, None]).flatten(0, 1)
+
+
+class ReferenceAttention(nn.Module):
+    """Attention of f_0 to itself and to every reference, residual; identity until trained."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(channels)
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_out = nn.Linear(channels, channels)
+        # Zero-init: training starts from the UNet as it is.
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def project(self, references: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """f_1 … f_8 [b, r, C, h, w] → keys and values [b, a, r·h·w, C/a]; those of absent references are zero."""
+        tokens = self.norm(references.flatten(3).mT) * present[:, :, None, None]  # [b, r, h·w, C]
+        tokens = tokens.flatten(1, 2)
+        return self._split(self.to_k(tokens)), self._split(self.to_v(tokens))
+
+    def forward(self, features: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """f_0 [b·t, C, h, w] → [b·t, C, h, w]."""
+        z = self.norm(features.flatten(2).mT)  # [b·t, h·w, C]
+        own_keys, own_values = self._split(self.to_k(z)), self._split(self.to_v(z))
+        attended = F.scaled_dot_product_attention(
+            self._split(self.to_q(z)), _beside(own_keys, keys), _beside(own_values, values)
+        )  # [b·t, a, h·w, C/a]
+        return features + self.to_out(attended.transpose(1, 2).flatten(2)).mT.reshape(features.shape)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """[n, k, C] → [n, a, k, C/a]."""
+        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+class ReferenceFusion(nn.Module):
+    """Eq. 3 at one attention site."""
+
+    def __init__(self, channels: int, heads: int, stride: int, config: FusionConfig) -> None:
+        super().__init__()
+        attends = config.mode != "conv" and stride >= config.attention_min_stride
+        self.attention = ReferenceAttention(channels, heads) if attends else None
+        self.taps = ReferenceTaps(channels) if config.mode != "attention" or not attends else None
+
+    def project(self, references: Tensor, present: Tensor) -> SiteReferences:
+        """Features of the references [b, r, C, h, w], and which of them are there [b, r] (1 or 0)."""
+        keys, values = self.attention.project(references, present) if self.attention else (None, None)
+        return SiteReferences(self.taps.project(references) if self.taps else None, keys, values)
+
+    def forward(self, features: Tensor, references: SiteReferences) -> Tensor:
+        """f_0 [b·t, C, h, w] → f' [b·t, C, h, w]."""
+        if self.attention is not None:
+            features = self.attention(features, references.keys, references.values)
+        if self.taps is not None:
+            features = self.taps(features, references.tapped)
+        return features
+
+
+def _beside(own: Tensor, references: Tensor) -> Tensor:
+    """A frame's own tokens [b·t, a, k, e] and its clip's [b, a, m, e] → [b·t, a, k + m, e]."""
+    t = len(own) // len(references)
+    repeated = references[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1)
+    return torch.cat([own, repeated], dim=2)

@@ -1,0 +1,67 @@
+"""The noise schedule: one for training and inference.
+
+    z_t = √ᾱ z_0 + √(1−ᾱ) ε        v = √ᾱ ε − √(1−ᾱ) z_0        SNR = ᾱ / (1−ᾱ)
+
+The default predicts v with zero terminal SNR and trailing timesteps (Lin et al. 2023, "Common Diffusion Noise
+Schedules and Sample Steps are Flawed"): inference starts from the pure noise that training ends with.
+"""
+
+from typing import Literal, Self
+
+import torch
+from diffusers import DDIMScheduler
+from pydantic import BaseModel, model_validator
+from torch import Tensor
+
+
+class ScheduleConfig(BaseModel, frozen=True, extra="forbid"):
+    """Noise levels, and what the network predicts; the noise levels are Stable Diffusion 1.5's."""
+
+    prediction: Literal["v_prediction", "epsilon"] = "v_prediction"
+    """`epsilon` is what Stable Diffusion 1.5 was trained for."""
+    zero_terminal_snr: bool = True
+    """Rescale the noise levels so that the last is pure noise; epsilon says nothing of the picture there."""
+    spacing: Literal["trailing", "leading"] = "trailing"
+    """Inference timesteps: `trailing` includes the last, `leading` is Stable Diffusion 1.5's."""
+    num_train_timesteps: int = 1000
+    """Number of noise levels."""
+
+    @model_validator(mode="after")
+    def _predictable(self) -> Self:
+        if self.zero_terminal_snr and (self.prediction == "epsilon" or self.spacing == "leading"):
+            raise ValueError("zero_terminal_snr needs prediction: v_prediction and spacing: trailing")
+        return self
+
+
+def build_scheduler(config: ScheduleConfig) -> DDIMScheduler:
+    """The schedule as diffusers' DDIM scheduler: training adds noise with it, inference steps with it."""
+    return DDIMScheduler(
+        num_train_timesteps=config.num_train_timesteps,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        prediction_type=config.prediction,
+        rescale_betas_zero_snr=config.zero_terminal_snr,
+        timestep_spacing=config.spacing,
+        steps_offset=1 if config.spacing == "leading" else 0,
+    )
+
+
+def prediction_target(scheduler: DDIMScheduler, z_0: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """What the network should predict for clean latents z_0 [b, …], noise [b, …] and timestep [b]: v or ε."""
+    if scheduler.config.prediction_type == "epsilon":
+        return noise
+    return scheduler.get_velocity(z_0, noise, timestep)
+
+
+def min_snr_weights(scheduler: DDIMScheduler, timestep: Tensor, gamma: float) -> Tensor:
+    """Loss weight of each sample [b] (Hang et al. 2023): ε: min(SNR, γ) / SNR; v: min(SNR + 1, γ) / (SNR + 1).
+
+    The form for v is diffusers'. Min(SNR, γ) / (SNR + 1) would give zero weight to the last timestep, from which
+    inference starts.
+    """
+    alphas = scheduler.alphas_cumprod.to(timestep.device)[timestep]
+    snr = alphas / (1 - alphas)
+    divisor = snr if scheduler.config.prediction_type == "epsilon" else snr + 1
+    return torch.clamp(divisor, max=gamma) / divisor
