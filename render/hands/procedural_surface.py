@@ -1,0 +1,189 @@
+"""Shape of the procedural right hand: digits by their profiles, the palm relaxed onto a smooth union of solids.
+
+Frame: MANO's rest pose (see anatomy), metres.  Letters: V vertices, S a query's leading shape.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from render.hands.anatomy import MILLIMETRE, RIGHT_DIGITS, FloatArray
+from render.hands.procedural_mesh import ACROSS, LOOP, NUM_VERTICES, PALM_LOOP, Topology
+
+BLEND = 3.2 * MILLIMETRE  # how softly two solids merge
+WRIST_CENTER = np.array([109.0, 3.0, 2.5]) * MILLIMETRE
+WRIST_RADII = (17.0 * MILLIMETRE, 27.0 * MILLIMETRE)  # dorsal to palmar, radial to ulnar
+RELAXATIONS = 40
+
+# Rounded cones inside the palm: two ends and their radii, in mm.
+_CONES = np.array(
+    [
+        [66, 1, 17, 3, 0.5, 24.5, 9.5, 10.5],  # index metacarpal
+        [68, 3, 6, 0, 2.5, 3.5, 10.0, 10.5],  # middle
+        [70, 2, -5, 8, 0.5, -15.5, 10.0, 10.0],  # ring
+        [72, 0, -13, 20, -4, -32, 10.0, 9.5],  # little
+        [50, -3, 20, 24, -9, 43, 9.0, 5.5],  # web between thumb and index
+    ]
+)
+# Ellipsoids: centre and radii in mm, heading of the first axis in degrees from −x towards +z.
+_ELLIPSOIDS = np.array(
+    [
+        [50, -13, 36, 27, 12, 14.5, 42],  # thenar pad
+        [56, -9, -21, 30, 11.5, 14, -6],  # hypothenar pad
+        [-5, -7, 12, 12, 9, 25, -5],  # pad below the knuckles, radial
+        [3, -9, -22, 12, 8.5, 16, -12],  # and ulnar
+    ]
+)
+# Elliptic cylinder of the forearm and the carpus: x from, x to, then centre y, z and radii y, z at both ends, in mm.
+_FOREARM = np.array([[80, 1, 2, 16.5, 26], [135, 3, 2.5, 18, 27.5]])
+
+
+def _cones(points: FloatArray) -> FloatArray:
+    """Distances [S, 5] to the rounded cones."""
+    a, b = _CONES[:, :3] * MILLIMETRE, _CONES[:, 3:6] * MILLIMETRE
+    along = b - a
+    t = np.clip(((points[..., None, :] - a) * along).sum(-1) / (along**2).sum(-1), 0, 1)
+    radius = (1 - t) * _CONES[:, 6] * MILLIMETRE + t * _CONES[:, 7] * MILLIMETRE
+    return np.linalg.norm(points[..., None, :] - a - t[..., None] * along, axis=-1) - radius
+
+
+def _ellipsoids(points: FloatArray) -> FloatArray:
+    """Approximate distances [S, 4] to the ellipsoids."""
+    heading = np.radians(_ELLIPSOIDS[:, 6])
+    offset = points[..., None, :] - _ELLIPSOIDS[:, :3] * MILLIMETRE
+    x, y, z = np.moveaxis(offset, -1, 0)
+    along = -np.cos(heading) * x + np.sin(heading) * z
+    across = np.sin(heading) * x + np.cos(heading) * z
+    local = np.stack([along, y, across], axis=-1) / (_ELLIPSOIDS[:, 3:6] * MILLIMETRE)
+    norm = np.linalg.norm(local, axis=-1)
+    slope = np.linalg.norm(local / (_ELLIPSOIDS[:, 3:6] * MILLIMETRE), axis=-1)
+    return norm * (norm - 1) / np.maximum(slope, 1e-9)
+
+
+def _forearm(points: FloatArray) -> FloatArray:
+    """Approximate distance [S, 1] to the forearm."""
+    (near, *first), (far, *second) = _FOREARM * MILLIMETRE
+    x, y, z = np.moveaxis(points, -1, 0)
+    t = np.clip((x - near) / (far - near), 0, 1)
+    center_y, center_z, radius_y, radius_z = (
+        (1 - t) * one + t * other for one, other in zip(first, second, strict=True)
+    )
+    before = np.minimum(x - near, 0) / (14 * MILLIMETRE)
+    scaled = np.sqrt(((y - center_y) / radius_y) ** 2 + ((z - center_z) / radius_z) ** 2 + before**2)
+    return ((scaled - 1) * radius_y)[..., None]
+
+
+def hand_distance(points: FloatArray, own: NDArray[np.bool_]) -> FloatArray:
+    """Signed distance [S] to the smooth union of the palm and the digits [S, 5] that a point takes part in."""
+    digits = np.stack([digit.distance(points) for digit in RIGHT_DIGITS.values()], axis=-1)
+    solids = np.concatenate(
+        [_cones(points), _ellipsoids(points), _forearm(points), np.where(own, digits, np.inf)], axis=-1
+    )
+    nearest = solids.min(axis=-1, keepdims=True)
+    return nearest[..., 0] - BLEND * np.log(np.exp((nearest - solids) / BLEND).sum(axis=-1))
+
+
+def project(points: FloatArray, own: NDArray[np.bool_], steps: int) -> FloatArray:
+    """Move points [S, 3] onto the surface by Newton steps of at most 4 mm."""
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 0.1 * MILLIMETRE
+    for _ in range(steps):
+        samples = hand_distance(points[:, None] + corners, np.repeat(own[:, None], 4, axis=1))  # [S, 4]
+        gradient = samples @ corners / (4 * (0.1 * MILLIMETRE) ** 2)  # [S, 3]
+        squared = np.maximum((gradient**2).sum(-1, keepdims=True), 0.05)
+        step = samples.mean(axis=-1, keepdims=True) * gradient / squared
+        size = np.linalg.norm(step, axis=-1, keepdims=True)
+        points = points - step * np.minimum(1, 4 * MILLIMETRE / np.maximum(size, 1e-12))
+    return points
+
+
+def neighbour_mean(faces: NDArray[np.int32]) -> csr_array:
+    """[V, V] operator that replaces each vertex by the mean of its neighbours."""
+    a, b, c = faces.T
+    rows, columns = np.concatenate([a, b, c, b, c, a]), np.concatenate([b, c, a, a, b, c])
+    adjacency = csr_array((np.ones(len(rows)), (rows, columns)), shape=(NUM_VERTICES, NUM_VERTICES))
+    adjacency.data[:] = 1.0
+    adjacency = csr_array(adjacency > 0, dtype=np.float64)
+    return csr_array(adjacency.multiply(1.0 / adjacency.sum(axis=1)[:, None]))
+
+
+# Where a digit's base loop and its own loops are, in bones from its first joint: tight around the joints.
+_FINGER_BASE, _THUMB_BASE = 0.5, 0.72
+_FINGER_RINGS = np.array([0.70, 0.88, 1.0, 1.22, 1.5, 1.8, 2.0, 2.22, 2.52, 2.82])
+_THUMB_RINGS = np.array([0.95, 1.1, 1.3, 1.55, 1.83, 2.0, 2.18, 2.42, 2.66, 2.87])
+
+
+def right_surface(topology: Topology) -> FloatArray:
+    """Vertices [V, 3] of the right hand at rest."""
+    points = np.zeros((NUM_VERTICES, 3))
+    own = np.ones((NUM_VERTICES, len(RIGHT_DIGITS)), bool)
+    free = np.ones(NUM_VERTICES, bool)
+    for column, (name, digit) in enumerate(RIGHT_DIGITS.items()):
+        thumb = name == "thumb"
+        start = np.radians(180.0 + 50.0) if thumb else 0.0
+        angles = start + 2 * np.pi * np.arange(LOOP) / LOOP  # [10]
+        rings = np.interp(_THUMB_RINGS if thumb else _FINGER_RINGS, range(4), digit.stations)
+        base = np.interp(_THUMB_BASE if thumb else _FINGER_BASE, range(4), digit.stations)
+        inner = topology.rings[name].ravel()
+        points[topology.rings[name]] = digit.skin(rings[:, None], angles)
+        points[topology.base[name]] = digit.skin(np.full(LOOP, base), angles)
+        points[topology.tips[name]] = digit.joints[-1]
+        own[inner] = np.arange(len(RIGHT_DIGITS)) == column
+        free[inner] = False
+        free[topology.tips[name]] = False
+    _place_webs(points, topology)
+    _place_palm(points, topology)
+    _place_trunk(points, topology)
+    free[topology.trunk[0]] = False
+    return _relax(points, own, free, topology)
+
+
+def _place_webs(points: FloatArray, topology: Topology) -> None:
+    """Put the chain of three between two fingers half way between their sides."""
+    for radial, ulnar in zip(ACROSS[:-1], ACROSS[1:], strict=True):
+        radial_digit, ulnar_digit = RIGHT_DIGITS[radial], RIGHT_DIGITS[ulnar]
+        shared = topology.base[radial][[4, 5, 6]]  # dorsal, middle, palmar
+        sides = [
+            digit.skin(np.full(3, np.interp(_FINGER_BASE, range(4), digit.stations)), np.radians(angles))
+            for digit, angles in ((radial_digit, [144, 180, 216]), (ulnar_digit, [36, 0, -36]))
+        ]
+        points[shared] = np.mean(sides, axis=0)
+
+
+def _place_palm(points: FloatArray, topology: Topology) -> None:
+    angle = 2 * np.pi * np.arange(PALM_LOOP) / PALM_LOOP
+    first = np.stack([42 - 13 * np.cos(angle), -1 + 14 * np.sin(angle), 2 + 40 * np.cos(angle)], axis=-1)
+    points[topology.palm[0]] = first * MILLIMETRE
+    last = points[topology.palm[-1]]
+    for row, t in enumerate(np.linspace(0, 1, len(topology.palm))[1:-1], start=1):
+        points[topology.palm[row]] = (1 - t) * first * MILLIMETRE + t * last
+
+
+def _place_trunk(points: FloatArray, topology: Topology) -> None:
+    split = points[topology.split]
+    for row, loop in enumerate(topology.trunk):
+        t = row / len(topology.trunk)
+        turn = np.arange(len(loop)) / len(loop)
+        angle = 2 * np.pi * turn
+        height, breadth = WRIST_RADII
+        circle = np.stack([0 * angle, -height * np.sin(angle), -breadth * np.cos(angle)], axis=-1)
+        index = turn * len(split)
+        above = np.stack(
+            [np.interp(index, np.arange(len(split)), column, period=len(split)) for column in split.T],
+            axis=-1,
+        )
+        points[loop] = (1 - t) * (WRIST_CENTER + circle) + t * above
+
+
+def _relax(
+    points: FloatArray, own: NDArray[np.bool_], free: NDArray[np.bool_], topology: Topology
+) -> FloatArray:
+    """Spread the free vertices evenly over the surface; the others are only put onto it."""
+    mean = neighbour_mean(topology.faces)
+    fixed_tips = list(topology.tips.values())
+    tips = points[fixed_tips]
+    for _ in range(RELAXATIONS):
+        points = np.where(free[:, None], 0.5 * points + 0.5 * (mean @ points), points)
+        points[free] = project(points[free], own[free], 1)
+    points = project(points, own, 3)
+    points[fixed_tips] = tips
+    return points
