@@ -80,7 +80,7 @@ def test_mistakes_name_the_key(tmp_path: Path, text: str, overrides: list[str], 
 
 
 def test_every_mistake_is_listed(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'widht'.*'inner\.steps'"):
+    with pytest.raises(InputError, match=r"'inner\.steps'.*'widht'"):
         load_config(Outer, _write(tmp_path, "widht: 1\ninner: {steps: x}"))
 
 
