@@ -101,8 +101,7 @@ def neighbour_mean(faces: NDArray[np.int32]) -> csr_array:
     a, b, c = faces.T
     rows, columns = np.concatenate([a, b, c, b, c, a]), np.concatenate([b, c, a, a, b, c])
     adjacency = csr_array((np.ones(len(rows)), (rows, columns)), shape=(NUM_VERTICES, NUM_VERTICES))
-    adjacency.data[:] = 1.0
-    adjacency = csr_array(adjacency > 0, dtype=np.float64)
+    adjacency.data[:] = 1.0  # an edge is listed by each of its faces
     return csr_array(adjacency.multiply(1.0 / adjacency.sum(axis=1)[:, None]))
 
 
