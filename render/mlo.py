@@ -23,9 +23,9 @@ def encode_normals(normals: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def decode_normals(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Decode normals [..., 3] to [-1, 1], with zeros where empty."""
-    table = (np.arange(256, dtype=np.float32) - NORMAL_ZERO) / NORMAL_STEPS
-    table[0] = 0
-    return table[codes]
+    components = (np.arange(256) - NORMAL_ZERO) / NORMAL_STEPS
+    components[0] = 0
+    return components.astype(np.float32)[codes]
 
 
 def encode_depth(depth_m: NDArray[np.float32], near: float, far: float) -> NDArray[np.uint16]:

@@ -43,7 +43,7 @@ def look_at(eye: ArrayLike, target: ArrayLike, up: ArrayLike = (0.0, 1.0, 0.0)) 
     forward = np.asarray(target, np.float64) - position
     right = np.cross(forward, np.asarray(up, np.float64))
     if np.linalg.norm(right) <= 1e-9 * np.linalg.norm(forward):
-        raise ValueError(f"look_at: eye {eye}, target {target} and up {up} lie on one line")
+        raise ValueError(f"look_at: eye {eye!r}, target {target!r} and up {up!r} lie on one line")
     forward /= np.linalg.norm(forward)
     right /= np.linalg.norm(right)
     world_from_camera = rigid(np.stack([right, np.cross(forward, right), forward], axis=1), position)
