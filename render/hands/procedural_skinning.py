@@ -15,8 +15,8 @@ NUM_JOINTS = 16
 PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 INFLUENCES = 4  # joints that move one vertex
 # Half the length over which a joint's motion sets in, at the three joints of a digit.
-_FINGER_BLENDS = np.array([11.0, 6.5, 5.5]) * MILLIMETRE
-_THUMB_BLENDS = np.array([17.0, 8.0, 7.0]) * MILLIMETRE
+_FINGER_BLENDS = np.array([13.0, 9.0, 7.5]) * MILLIMETRE
+_THUMB_BLENDS = np.array([17.0, 11.0, 9.0]) * MILLIMETRE
 _ALLEGIANCE = 5.0 * MILLIMETRE  # how sharply the palm is shared out among the digits' rays
 _SMOOTHINGS = 3
 

@@ -13,7 +13,8 @@ from render.hands.procedural_mesh import ACROSS, LOOP, NUM_VERTICES, PALM_LOOP, 
 BLEND = 3.2 * MILLIMETRE  # how softly two solids merge
 WRIST_CENTER = np.array([109.0, 3.0, 2.5]) * MILLIMETRE
 WRIST_RADII = (17.0 * MILLIMETRE, 27.0 * MILLIMETRE)  # dorsal to palmar, radial to ulnar
-RELAXATIONS = 40
+RELAXATIONS = 60
+_TETRAHEDRON = np.array([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
 
 # Rounded cones inside the palm: two ends and their radii, in mm.
 _CONES = np.array(
@@ -22,7 +23,7 @@ _CONES = np.array(
         [68, 3, 6, 0, 2.5, 3.5, 10.0, 10.5],  # middle
         [70, 2, -5, 8, 0.5, -15.5, 10.0, 10.0],  # ring
         [72, 0, -13, 20, -4, -32, 10.0, 9.5],  # little
-        [50, -3, 20, 24, -9, 43, 9.0, 5.5],  # web between thumb and index
+        [44, -3, 20, 20, -9, 42, 10.0, 6.0],  # web between thumb and index
     ]
 )
 # Ellipsoids: centre and radii in mm, heading of the first axis in degrees from −x towards +z.
@@ -31,7 +32,7 @@ _ELLIPSOIDS = np.array(
         [50, -13, 36, 27, 12, 14.5, 42],  # thenar pad
         [56, -9, -21, 30, 11.5, 14, -6],  # hypothenar pad
         [-5, -7, 12, 12, 9, 25, -5],  # pad below the knuckles, radial
-        [3, -9, -22, 12, 8.5, 16, -12],  # and ulnar
+        [6, -8.5, -24, 13, 9, 17, -14],  # and ulnar
     ]
 )
 # Elliptic cylinder of the forearm and the carpus: x from, x to, then centre y, z and radii y, z at both ends, in mm.
@@ -83,17 +84,26 @@ def hand_distance(points: FloatArray, own: NDArray[np.bool_]) -> FloatArray:
     return nearest[..., 0] - BLEND * np.log(np.exp((nearest - solids) / BLEND).sum(axis=-1))
 
 
-def project(points: FloatArray, own: NDArray[np.bool_], steps: int) -> FloatArray:
-    """Move points [S, 3] onto the surface by Newton steps of at most 4 mm."""
-    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 0.1 * MILLIMETRE
-    for _ in range(steps):
-        samples = hand_distance(points[:, None] + corners, np.repeat(own[:, None], 4, axis=1))  # [S, 4]
-        gradient = samples @ corners / (4 * (0.1 * MILLIMETRE) ** 2)  # [S, 3]
-        squared = np.maximum((gradient**2).sum(-1, keepdims=True), 0.05)
-        step = samples.mean(axis=-1, keepdims=True) * gradient / squared
-        size = np.linalg.norm(step, axis=-1, keepdims=True)
-        points = points - step * np.minimum(1, 4 * MILLIMETRE / np.maximum(size, 1e-12))
-    return points
+def _field(points: FloatArray, own: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    """Distance [S] and its gradient [S, 3] at points [S, 3], by differences over a small tetrahedron."""
+    corners = _TETRAHEDRON * 0.1 * MILLIMETRE
+    samples = hand_distance(points[:, None] + corners, np.repeat(own[:, None], 4, axis=1))  # [S, 4]
+    return samples.mean(axis=-1), samples @ corners / (4 * (0.1 * MILLIMETRE) ** 2)
+
+
+def project(points: FloatArray, own: NDArray[np.bool_]) -> FloatArray:
+    """Move points [S, 3] towards the surface by one Newton step of at most 4 mm."""
+    distance, gradient = _field(points, own)
+    step = distance[:, None] * gradient / np.maximum((gradient**2).sum(-1, keepdims=True), 0.05)
+    size = np.linalg.norm(step, axis=-1, keepdims=True)
+    return points - step * np.minimum(1, 4 * MILLIMETRE / np.maximum(size, 1e-12))
+
+
+def _slide(points: FloatArray, move: FloatArray, own: NDArray[np.bool_]) -> FloatArray:
+    """Points [S, 3] moved by the part of move [S, 3] that is tangent to the surface."""
+    _, gradient = _field(points, own)
+    normal = gradient / np.linalg.norm(gradient, axis=-1, keepdims=True)
+    return points + move - (move * normal).sum(-1, keepdims=True) * normal
 
 
 def neighbour_mean(faces: NDArray[np.int32]) -> csr_array:
@@ -107,8 +117,8 @@ def neighbour_mean(faces: NDArray[np.int32]) -> csr_array:
 
 # Where a digit's base loop and its own loops are, in bones from its first joint: tight around the joints.
 _FINGER_BASE, _THUMB_BASE = 0.5, 0.72
-_FINGER_RINGS = np.array([0.70, 0.88, 1.0, 1.22, 1.5, 1.8, 2.0, 2.22, 2.52, 2.82])
-_THUMB_RINGS = np.array([0.95, 1.1, 1.3, 1.55, 1.83, 2.0, 2.18, 2.42, 2.66, 2.87])
+_FINGER_RINGS = np.array([0.70, 0.88, 1.0, 1.22, 1.5, 1.8, 2.0, 2.25, 2.6, 2.9])
+_THUMB_RINGS = np.array([0.95, 1.1, 1.3, 1.55, 1.83, 2.0, 2.18, 2.42, 2.68, 2.91])
 
 
 def right_surface(topology: Topology) -> FloatArray:
@@ -126,8 +136,8 @@ def right_surface(topology: Topology) -> FloatArray:
         points[topology.rings[name]] = digit.skin(rings[:, None], angles)
         points[topology.base[name]] = digit.skin(np.full(LOOP, base), angles)
         points[topology.tips[name]] = digit.joints[-1]
-        own[inner] = np.arange(len(RIGHT_DIGITS)) == column
-        free[inner] = False
+        own[inner[LOOP:]] = np.arange(len(RIGHT_DIGITS)) == column
+        free[inner if thumb else inner[LOOP:]] = False
         free[topology.tips[name]] = False
     _place_webs(points, topology)
     _place_palm(points, topology)
@@ -150,7 +160,8 @@ def _place_webs(points: FloatArray, topology: Topology) -> None:
 
 def _place_palm(points: FloatArray, topology: Topology) -> None:
     angle = 2 * np.pi * np.arange(PALM_LOOP) / PALM_LOOP
-    first = np.stack([42 - 13 * np.cos(angle), -1 + 14 * np.sin(angle), 2 + 40 * np.cos(angle)], axis=-1)
+    drop = -1 - 8 * np.maximum(np.cos(angle), 0) ** 2  # the thumb's web hangs below the palm's middle
+    first = np.stack([40 - 16 * np.cos(angle), drop + 14 * np.sin(angle), 1 + 39 * np.cos(angle)], axis=-1)
     points[topology.palm[0]] = first * MILLIMETRE
     last = points[topology.palm[-1]]
     for row, t in enumerate(np.linspace(0, 1, len(topology.palm))[1:-1], start=1):
@@ -178,11 +189,15 @@ def _relax(
 ) -> FloatArray:
     """Spread the free vertices evenly over the surface; the others are only put onto it."""
     mean = neighbour_mean(topology.faces)
-    fixed_tips = list(topology.tips.values())
-    tips = points[fixed_tips]
+    tips = list(topology.tips.values())
+    fixed = points[tips]
+    for _ in range(4):
+        points[free] = project(points[free], own[free])
     for _ in range(RELAXATIONS):
-        points = np.where(free[:, None], 0.5 * points + 0.5 * (mean @ points), points)
-        points[free] = project(points[free], own[free], 1)
-    points = project(points, own, 3)
-    points[fixed_tips] = tips
+        move = 0.6 * (mean @ points - points)
+        points[free] = _slide(points[free], move[free], own[free])
+        points[free] = project(points[free], own[free])
+    for _ in range(3):
+        points = project(points, own)
+    points[tips] = fixed
     return points
