@@ -1,4 +1,4 @@
-"""AppearanceNet R (paper, Sec. 3.2.2; Fig. 2, "AppearanceNet"): features of the reference pictures at every site.
+"""AppearanceNet R (paper, Sec. 3.2.2; Fig. 2): features of the reference pictures at every attention site.
 
 A UNet of the denoising UNet's shape that looks at clean latents (t = 0), once a clip.
 Letters: b clips, r references, c latent channels, C channels of a site, h×w its size.
@@ -21,18 +21,20 @@ class AppearanceNet(nn.Module):
         self.unet.conv_out = None
 
     def forward(self, references: Tensor, context: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Latents [b, r, c, h, w], context [1, k, d] → features [b, r, C, h, w] at each site, presence [b, r].
+        """Latents [b, r, c, h, w], context [1, k, d] → f_1 … f_8 [b, r, C, h, w] by site and presence [b, r].
 
-        Presence is 1 or 0; an absent reference (all zeros) has features that are exactly zero.
+        An absent reference (all zeros) is not looked at: its features are exactly zero.
         """
-        b, r = references.shape[:2]
-        present = references.flatten(2).any(dim=2).to(references.dtype)  # [b, r]
+        present = references.flatten(2).any(dim=2)  # [b, r]
+        seen = references[present]  # [n, c, h, w]
         collected: list[Tensor] = []
 
         def visit(_: int, features: Tensor) -> Tensor:
-            collected.append(features.unflatten(0, (b, r)) * present[:, :, None, None, None])
+            site_features = features.new_zeros(*present.shape, *features.shape[1:])
+            site_features[present] = features
+            collected.append(site_features)
             return features
 
-        timestep = torch.zeros(b * r, device=references.device)
-        walk(self.unet, references.flatten(0, 1), timestep, context.expand(b * r, -1, -1), visit)
+        timestep = torch.zeros((), device=references.device)
+        walk(self.unet, seen, timestep, context.expand(len(seen), -1, -1), visit)
         return collected, present

@@ -52,7 +52,7 @@ class Conditions:
         return self._map(lambda tensor: tensor.masked_fill(_over_rest(dropped.to(tensor.device), tensor), 0))
 
     def check(self, num_layers: int, latent_channels: int, factor: int) -> None:
-        """Raise ValueError naming each tensor whose shape does not follow from the normals' and the model's."""
+        """Raise ValueError naming each tensor whose shape does not fit the normals' and the model's."""
         b, t, _, _, height, width = self.normals.shape
         wanted = {
             "normals": (b, t, num_layers, 3, height, width),
@@ -67,7 +67,7 @@ class Conditions:
             if (found := tuple(getattr(self, name).shape)) != shape
         ]
         if height % factor or width % factor:
-            wrong.append(f"pictures of {height}×{width} do not divide by the codec's factor {factor}")
+            wrong.append(f"pictures are {height} by {width}, wanted multiples of {factor}")
         if wrong:
             raise ValueError("conditions: " + "; ".join(wrong))
 

@@ -19,7 +19,7 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     num_layers: Literal[7, 13] = 7
     """Layers of the multi-layer occlusion structure: 7 as in the paper, or 13 with the hands apart."""
     mlo: Literal["full", "noise_only", "depth_only"] = "full"
-    """Ablation (Sec. 4.3): `noise_only` leaves out E_F (w/o MLO*), `depth_only` gives G one depth map (w/o MLO)."""
+    """Ablation (Sec. 4.3): `noise_only` (w/o MLO*) has no E_F, `depth_only` (w/o MLO) one depth map for G."""
     latent_channels: int = 4
     """Channels c of the codec's latents."""
     factor: int = 8
@@ -27,7 +27,7 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     unet: UNetConfig = UNetConfig()
     """The denoising UNet and AppearanceNet."""
     context: Literal["empty", "learned"] = "empty"
-    """What the UNet's own cross-attention sees: the text encoder's empty prompt (zeros until set), or parameters."""
+    """What the UNet's own cross-attention sees: the empty prompt's embedding (zeros until set), or learned."""
     context_tokens: int = 77
     """Tokens of that context."""
     guider: GuiderConfig = GuiderConfig()

@@ -1,4 +1,4 @@
-"""The denoising UNet with the layers that are added at each of its attention sites (paper, Fig. 2, green box).
+"""The denoising UNet with the layers added at each of its attention sites (paper, Fig. 2, green box).
 
 At a site, after the UNet's own transformer block, in this order:
 reference fusion (Eq. 3), attention to E_F (Eq. 2), attention to E_N (Eq. 4), motion module (Sec. 3.3).
@@ -6,7 +6,8 @@ Letters: b clips, t frames, c latent channels, C channels of a site, h×w its si
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
@@ -50,13 +51,12 @@ class Encoded:
 
 def join_frames(parts: Sequence[FrameEncoding]) -> FrameEncoding:
     """Consecutive stretches of a clip as one."""
-    joined = {
-        field.name: None
-        if getattr(parts[0], field.name) is None
-        else torch.cat([getattr(part, field.name) for part in parts], dim=1)
-        for field in fields(FrameEncoding)
-    }
-    return FrameEncoding(**joined)
+    mlo = [part.mlo for part in parts if part.mlo is not None]
+    return FrameEncoding(
+        guidance=torch.cat([part.guidance for part in parts], dim=1),
+        mlo=torch.cat(mlo, dim=1) if mlo else None,
+        object=torch.cat([part.object for part in parts], dim=1),
+    )
 
 
 class SiteLayers(nn.Module):
@@ -92,6 +92,11 @@ class DenoisingUNet(nn.Module):
         self.inject = config.guider.inject
         self.gradient_checkpointing = False  # set by diffusers' enable_gradient_checkpointing
 
+    @property
+    def layers(self) -> list[SiteLayers]:
+        """The added layers, by site."""
+        return cast(list[SiteLayers], list(self.sites))
+
     def forward(self, z: Tensor, timestep: Tensor, context: Tensor, encoded: Encoded) -> Tensor:
         """z_t [b, t, c, h, w], timestep [b], context [1, k, d] → prediction [b, t, c, h, w]."""
         b, t = z.shape[:2]
@@ -102,12 +107,11 @@ class DenoisingUNet(nn.Module):
                 return checkpoint(self.sites[index], *arguments, use_reentrant=False)
             return self.sites[index](*arguments)
 
-        guidance = encoded.per_frame.guidance.flatten(0, 1)
-        latents = z.flatten(0, 1)
+        latents, guidance = z.flatten(0, 1), encoded.per_frame.guidance.flatten(0, 1)
+        steps, contexts = timestep.repeat_interleave(t), context.expand(b * t, -1, -1)
         if self.inject == "latent":
-            latents, guidance = latents + guidance, None
-        features = walk(
-            self.unet, latents, timestep.repeat_interleave(t), context.expand(b * t, -1, -1), visit, guidance
-        )
+            features = walk(self.unet, latents + guidance, steps, contexts, visit)
+        else:
+            features = walk(self.unet, latents, steps, contexts, visit, guidance)
         prediction = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(features)))
         return prediction.unflatten(0, (b, t))

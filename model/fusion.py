@@ -2,8 +2,8 @@
 
     f' = Conv([R([O_I, O_B]), f_0])
 
-The paper lays f_1 … f_8 and f_0 side by side along the width and convolves. Aligned with f_0, that is a (1, 9)
-kernel dilated by w, one tap a picture: a 1×1 convolution of each picture, summed. An ordinary strided
+The paper lays f_1 … f_8 and f_0 side by side along the width and convolves. Aligned with f_0, that is a
+(1, 9) kernel dilated by w, one tap a picture: a 1×1 convolution of each picture, summed. An ordinary strided
 convolution would mix neighbouring columns of one picture. A tap cannot move appearance across the picture, so
 attention with keys and values from f_0 and every reference (Animate Anyone's mechanism) may come before it.
 
@@ -28,7 +28,7 @@ class FusionConfig(BaseModel, frozen=True, extra="forbid"):
     mode: Literal["conv", "attention", "both"] = "both"
     """The taps of Eq. 3, reference attention, or attention and then taps."""
     attention_min_stride: int = 1
-    """Attention only at sites at least this many latent cells apart, since it has 9·h·w keys; taps elsewhere."""
+    """Sites with positions fewer latent cells apart have taps alone, since attention there has 9·h·w keys."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ReferenceAttention(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def project(self, references: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """f_1 … f_8 [b, r, C, h, w] → keys and values [b, a, r·h·w, C/a]; those of absent references are zero."""
+        """f_1 … f_8 [b, r, C, h, w] → keys and values [b, a, r·h·w, C/a], zero for absent references."""
         tokens = self.norm(references.flatten(3).mT) * present[:, :, None, None]  # [b, r, h·w, C]
         tokens = tokens.flatten(1, 2)
         return self._split(self.to_k(tokens)), self._split(self.to_v(tokens))
@@ -106,7 +106,7 @@ class ReferenceFusion(nn.Module):
         self.taps = ReferenceTaps(channels) if config.mode != "attention" or not attends else None
 
     def project(self, references: Tensor, present: Tensor) -> SiteReferences:
-        """Features of the references [b, r, C, h, w], and which of them are there [b, r] (1 or 0)."""
+        """Features of the references [b, r, C, h, w], and which of them are there [b, r]."""
         keys, values = self.attention.project(references, present) if self.attention else (None, None)
         return SiteReferences(self.taps.project(references) if self.taps else None, keys, values)
 

@@ -5,6 +5,8 @@
 Letters: n frames, L layers, H×W picture, g×g token grid, k = g² tokens, d context width.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
@@ -33,8 +35,7 @@ class PictureTokens(nn.Module):
         widths = (in_channels, *config.channels)
         self.grid = config.grid
         self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1)
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1) for before, after in pairwise(widths)
         )
         self.register_buffer(
             "position", get_2d_sincos_pos_embed(config.channels[-1], config.grid).float()

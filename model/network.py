@@ -1,6 +1,6 @@
 """The whole network of the paper's Figure 2: its boxes, and the order in which they meet.
 
-`encode` runs everything that does not depend on the noise level, once a clip; `forward` predicts the noise target.
+`encode` runs what does not depend on the noise level, once a clip; `forward` predicts the noise target.
 Letters: b clips, t frames, c latent channels, h×w latent.
 """
 
@@ -55,8 +55,8 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
         self.set_temporal(config.with_temporal)
 
     def set_temporal(self, enabled: bool) -> None:
-        """Add motion modules that are identity until trained (those that are there stay), or take them away."""
-        for layers in self.denoising_unet.sites:
+        """Add motion modules, identity until trained (those that are there stay), or take them away."""
+        for layers in self.denoising_unet.layers:
             if not enabled:
                 layers.motion = None
             elif layers.motion is None:
@@ -68,7 +68,7 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
 
     def temporal_parameters(self) -> Iterator[nn.Parameter]:
         """What the temporal stage trains."""
-        for layers in self.denoising_unet.sites:
+        for layers in self.denoising_unet.layers:
             if layers.motion is not None:
                 yield from layers.motion.parameters()
 
@@ -90,7 +90,7 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
         features, present = self.appearance_net(references, self.context)
         return tuple(
             layers.fusion.project(site_features, present)
-            for layers, site_features in zip(self.denoising_unet.sites, features, strict=True)
+            for layers, site_features in zip(self.denoising_unet.layers, features, strict=True)
         )
 
     def encode_frames(self, conditions: Conditions) -> FrameEncoding:
@@ -106,7 +106,7 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
         )
 
     def _guidance(self, conditions: Conditions) -> Tensor:
-        """G([H]) + G_1(S): [b·t, C_0 or c, h, w]; a frame without a skeleton gets exactly nothing from G_1."""
+        """G([H]) + G_1(S): [b·t, C_0 or c, h, w]; a frame without a skeleton gets nothing from G_1."""
         if self.settings.mlo == "depth_only":
             maps = conditions.composite_depth.flatten(0, 1)  # [b·t, 1, H, W]
         else:

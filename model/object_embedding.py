@@ -14,7 +14,7 @@ from model.mlo_embedding import PictureTokens, TokenMlp, TokensConfig
 
 
 class PointTokens(nn.Module):
-    """A shared MLP on each point, then q learned queries that attend to all of them (order does not matter)."""
+    """A shared MLP on each point, then q learned queries that attend to all points in whatever order."""
 
     def __init__(self, config: TokensConfig) -> None:
         super().__init__()

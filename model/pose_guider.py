@@ -17,7 +17,7 @@ class GuiderConfig(BaseModel, frozen=True, extra="forbid"):
     """Size of G and G_1, and where their output is added."""
 
     inject: Literal["conv_in", "latent"] = "conv_in"
-    """`conv_in` adds to the features after the UNet's first convolution, `latent` to z_t as Eq. 1 is written."""
+    """`conv_in` adds to the features after the UNet's first convolution, `latent` to z_t as in Eq. 1."""
     channels: tuple[int, int, int, int] = (16, 32, 64, 128)
     """Width of the four convolution layers (Sec. 3.2.1)."""
 

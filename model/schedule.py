@@ -56,10 +56,10 @@ def prediction_target(scheduler: DDIMScheduler, z_0: Tensor, noise: Tensor, time
 
 
 def min_snr_weights(scheduler: DDIMScheduler, timestep: Tensor, gamma: float) -> Tensor:
-    """Loss weight of each sample [b] (Hang et al. 2023): ε: min(SNR, γ) / SNR; v: min(SNR + 1, γ) / (SNR + 1).
+    """Loss weight of each sample [b] (Hang et al. 2023).
 
-    The form for v is diffusers'. Min(SNR, γ) / (SNR + 1) would give zero weight to the last timestep, from which
-    inference starts.
+    For ε: min(SNR, γ) / SNR. For v, in diffusers' form: min(SNR + 1, γ) / (SNR + 1); min(SNR, γ) / (SNR + 1)
+    would give no weight to the last timestep, from which inference starts.
     """
     alphas = scheduler.alphas_cumprod.to(timestep.device)[timestep]
     snr = alphas / (1 - alphas)

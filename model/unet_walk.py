@@ -1,7 +1,7 @@
 """A walk over the blocks of diffusers' UNet2DConditionModel that stops at every attention site.
 
-A site is the place right after one of the UNet's own Transformer2DModels. The denoising UNet adds its layers there
-and AppearanceNet reads its features there, so both take this walk; nothing is hooked and no state is held.
+A site is the place right after one of the UNet's own Transformer2DModels. The denoising UNet adds its layers
+there and AppearanceNet reads its features there, so both take this walk; nothing is hooked or kept.
 Letters: n pictures, c latent channels, C channels of a site, h×w its size, k context tokens, d context width.
 """
 
@@ -13,6 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from pydantic import BaseModel
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Visit = Callable[[int, Tensor], Tensor]  # (index of the site, features [n, C, h, w]) → features that go on
 
@@ -84,7 +85,7 @@ def walk(
 ) -> Tensor:
     """Run the UNet on latents [n, c, h, w] up to its output layers → features [n, C_0, h, w].
 
-    `timestep` is [n] or a scalar, `context` [n, k, d]; `guidance` [n, C_0, h, w] is added after the first convolution.
+    `timestep` is [n] or a scalar, `context` [n, k, d]; `guidance` [n, C_0, h, w] is added after conv_in.
     """
     embedding = unet.time_embedding(unet.get_time_embed(latents, timestep))
     layer = _Layer(embedding, context, visit)
@@ -122,7 +123,7 @@ class _Layer:
 
     def resnet(self, block: nn.Module, resnet: nn.Module, features: Tensor) -> Tensor:
         if block.gradient_checkpointing and torch.is_grad_enabled():
-            return block._gradient_checkpointing_func(resnet, features, self.embedding)
+            return checkpoint(resnet, features, self.embedding, use_reentrant=False)
         return resnet(features, self.embedding)
 
     def attend(self, attention: nn.Module | None, features: Tensor) -> Tensor:
