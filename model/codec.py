@@ -7,6 +7,7 @@ Letters: n pictures, H×W picture, h×w latent, c latent channels.
 
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -56,20 +57,22 @@ CodecConfig = PixelUnshuffleConfig | VaeConfig
 class PixelUnshuffleCodec(ModelMixin, ConfigMixin):
     """Rearranges blocks of pixels into channels: c = 3 · factor²."""
 
+    gain: Tensor
+
     @register_to_config
     def __init__(self, factor: int = 4, scale: float = 2.0) -> None:
         super().__init__()
         self.factor = factor
         self.latent_channels = 3 * factor**2
-        self.scale = scale
+        self.register_buffer("gain", torch.tensor(scale))  # a buffer, so that the codec has a device
 
     def encode(self, pictures: Tensor) -> Tensor:
         """[n, 3, H, W] in [-1, 1] → latents [n, c, h, w]."""
-        return F.pixel_unshuffle(pictures, self.factor) * self.scale
+        return F.pixel_unshuffle(pictures, self.factor) * self.gain
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [n, c, h, w] → [n, 3, H, W]; in [-1, 1] for the latents of pictures."""
-        return F.pixel_shuffle(latents / self.scale, self.factor)
+        return F.pixel_shuffle(latents / self.gain, self.factor)
 
 
 class VaeCodec(ModelMixin, ConfigMixin):

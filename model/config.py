@@ -27,7 +27,7 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     unet: UNetConfig = UNetConfig()
     """The denoising UNet and AppearanceNet."""
     context: Literal["empty", "learned"] = "empty"
-    """What the UNet's own cross-attention sees: the empty prompt's embedding (zeros until set), or learned."""
+    """What the UNet's own cross-attention sees: the empty prompt's embedding (zeros until set) or learned."""
     context_tokens: int = 77
     """Tokens of that context."""
     guider: GuiderConfig = GuiderConfig()
