@@ -4,15 +4,14 @@ Letters: N images, H rows, W columns, V vertices, F faces.  Frame: as in `protoc
 Bytes do not depend on the number of threads: every image is drawn by one thread, in triangle order.
 """
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from render.shading import fill_weights
+from render.threads import for_each
 
 SUBPIXELS = 16  # grid steps a pixel
 HALF = SUBPIXELS // 2
@@ -33,7 +32,7 @@ class NumbaRasterizer:
     name = "numba"
 
     def __init__(self, num_threads: int | None = None) -> None:
-        self._num_threads = num_threads or len(os.sched_getaffinity(0))
+        self._num_threads = num_threads
         self._ids = np.empty((0, 0, 0), np.int32)
 
     def rasterize(
@@ -50,7 +49,7 @@ class NumbaRasterizer:
         def fill(n: int) -> None:
             fill_weights(ids[n], clip_vertices, triangles, image[n])
 
-        self._for_each(fill, range(len(ids)))
+        for_each(fill, range(len(ids)), self._num_threads)
         return image
 
     def nearest_ids(
@@ -78,8 +77,9 @@ class NumbaRasterizer:
                 clip_vertices, screen, depth, faults, triangles, first, count, own_behind, own_nearest, ids[n]
             )
 
+        largest_first = np.argsort(-ranges[:, 1], kind="stable").tolist()
         for _ in range(depth_layers):
-            self._for_each(draw, np.argsort(-ranges[:, 1], kind="stable").tolist())
+            for_each(draw, largest_first, self._num_threads)
             behind, nearest = nearest, behind
             yield ids
 
@@ -99,13 +99,6 @@ class NumbaRasterizer:
         if self._ids.size < np.prod(shape):
             self._ids = np.empty(shape, np.int32)
         return self._ids.reshape(-1)[: np.prod(shape)].reshape(shape)
-
-    def _for_each(self, work: Callable[[int], None], items: "range | list[int]") -> None:
-        with ThreadPoolExecutor(
-            self._num_threads
-        ) as pool:  # a pool that outlives the call hangs in a forked child
-            for _ in pool.map(work, items):
-                pass
 
 
 @njit(nogil=True, cache=True)
