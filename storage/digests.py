@@ -25,9 +25,9 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_tree(folder: Path) -> str:
-    """Return the sha256 of every file's relative name and bytes under a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def digest_tree(folder: Path, *, skip: str = "") -> str:
+    """Return the sha256 of every file's relative name and bytes under a folder, but for the file `skip`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / skip)
     return digest_json({path.relative_to(folder).as_posix(): digest_file(path) for path in files})
 
 

@@ -1,6 +1,6 @@
 """glTF 2.0 containers: the JSON tree of a .glb or .gltf file and the arrays that its accessors describe.
 
-trimesh's own reader is not used for this: it leaves sparse accessors at zero and normalised integers
+trimesh's own reader is not used for this: it ignores sparse accessors, leaves normalised integers
 unscaled, ignores texture samplers, texture transforms and all but the first texture coordinates, and drops
 what it cannot read without a word. Here whatever cannot be read raises InputError.
 """

@@ -1,0 +1,171 @@
+"""Reading datasets: windows of clips as numpy arrays, ready for the model.
+
+Letters: t frames of a window, L layers (7, hands folded; or 13, as stored), H rows, W columns, P points.
+What a clip lacks (no hands, no object, no motion) is zero, as the model's conditions are.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
+
+from render.mlo import confidence, decode_depth, decode_normals, fold_hands
+from render.scene import NUM_POINTS
+from storage.errors import InputError
+from storage.manifest import ClipRow, Manifest
+from storage.store import Store
+
+_OPEN_RECORDS = 1024  # kept open
+_REFERENCES = 64  # clips whose references stay in memory
+
+
+@dataclass(frozen=True)
+class ClipWindow:
+    """Some frames of a clip with their conditions."""
+
+    normals: NDArray[np.float32]  # [t, L, H, W, 3] in [-1, 1], zeros where empty
+    confidence: NDArray[np.float32]  # [t, L, H, W] D of Sec. 3.1.1: nearer is higher, 0 where empty
+    frames: NDArray[np.uint8]  # [t, H, W, 3] sRGB; t = 0 for a clip of motion alone
+    mask: NDArray[np.bool_]  # [t, H, W] the hand-object area: all layers together, dilated
+    background: NDArray[np.uint8]  # [H, W, 3] the plate, else the first frame without its hand-object area
+    views: NDArray[np.uint8]  # [6, H', W', 4] of the first object
+    points: NDArray[np.float32]  # [P, 3] of the first object
+    joints_2d: NDArray[np.float32]  # [t, 2, 21, 2] pixels, left then right hand; nan where invalid
+
+
+@dataclass(frozen=True)
+class _References:
+    """The part of a window that is the same for all of a clip."""
+
+    background: NDArray[np.uint8]  # [H, W, 3]
+    views: NDArray[np.uint8]  # [6, H', W', 4]
+    points: NDArray[np.float32]  # [P, 3]
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """The part of a window that the layers record gives."""
+
+    normals: NDArray[np.float32]  # [t, L, H, W, 3]
+    confidence: NDArray[np.float32]  # [t, L, H, W]
+    mask: NDArray[np.bool_]  # [t, H, W]
+    joints_2d: NDArray[np.float32]  # [t, 2, 21, 2]
+
+
+class Dataset:
+    """The clips of a manifest."""
+
+    def __init__(
+        self, store: Store, manifest: Manifest, *, layers: Literal[7, 13] = 7, mask_margin_px: int = 4
+    ) -> None:
+        self.store, self.manifest = store, manifest
+        self.layers = layers
+        self.mask_margin_px = mask_margin_px
+        self._open = lru_cache(_OPEN_RECORDS)(store.open)
+        self._references = lru_cache(_REFERENCES)(self._read_references)
+
+    @classmethod
+    def open(cls, store: Store, name: str, *, layers: Literal[7, 13] = 7, mask_margin_px: int = 4) -> Self:
+        """Open a dataset of a store by name.
+
+        layers: 7 with the hands folded (the paper's), or all 13 stored ones.
+        mask_margin_px: how far the hand-object area reaches beyond hands and object.
+        """
+        return cls(store, Manifest.read(store, name), layers=layers, mask_margin_px=mask_margin_px)
+
+    def rows(self, split: str | None = None) -> list[ClipRow]:
+        """Return the clips of a split, or all of them, by id."""
+        return [row for row in self.manifest.rows if split in (None, row.split)]
+
+    def row(self, clip_id: str) -> ClipRow:
+        """Return a clip by id."""
+        for row in self.manifest.rows:
+            if row.id == clip_id:
+                return row
+        raise InputError(f"dataset {self.manifest.name}: no clip {clip_id!r}", code="no-clip")
+
+    def read(self, row: ClipRow, start: int, count: int, stride: int = 1) -> ClipWindow:
+        """Read `count` frames from `start`, every `stride`-th of them."""
+        stop = start + (count - 1) * stride + 1
+        if min(count, stride) < 1 or not 0 <= start < stop <= row.num_frames:
+            raise ValueError(f"{row.id}: frames {start} to {stop - 1} of {row.num_frames}")
+        frames = slice(start, stop, stride)
+        rgb = self._read_rgb(row, frames)
+        layers = self._read_layers(row, frames)
+        references = self._references(row)
+        return ClipWindow(
+            normals=layers.normals,
+            confidence=layers.confidence,
+            frames=rgb,
+            mask=layers.mask,
+            background=references.background,
+            views=references.views,
+            points=references.points,
+            joints_2d=layers.joints_2d,
+        )
+
+    def _size(self, row: ClipRow) -> tuple[int, int]:
+        """Return H and W of a clip's frames and layers."""
+        if row.frames_key is not None:
+            _, height, width, _ = self._open("frames", row.frames_key)["rgb"].shape
+        else:
+            assert row.layers_key is not None  # a clip has at least one of the two
+            _, _, height, width = self._open("layers", row.layers_key)["depth"].shape
+        return height, width
+
+    def _read_rgb(self, row: ClipRow, frames: slice) -> NDArray[np.uint8]:
+        if row.frames_key is None:
+            return np.zeros((0, *self._size(row), 3), np.uint8)
+        return np.asarray(self._open("frames", row.frames_key)["rgb"][frames])
+
+    def _read_layers(self, row: ClipRow, frames: slice) -> _Layers:
+        if row.layers_key is None:
+            t, size = len(range(frames.start, frames.stop, frames.step)), self._size(row)
+            return _Layers(
+                normals=np.zeros((t, self.layers, *size, 3), np.float32),
+                confidence=np.zeros((t, self.layers, *size), np.float32),
+                mask=np.zeros((t, *size), np.bool_),
+                joints_2d=np.full((t, 2, 21, 2), np.nan, np.float32),
+            )
+        record = self._open("layers", row.layers_key)
+        normals, depth = np.asarray(record["normals"][frames]), np.asarray(record["depth"][frames])
+        if self.layers == 7:
+            normals, depth = fold_hands(normals, depth)
+        near_m, far_m = record.attrs["near_m"], record.attrs["far_m"]
+        every_code = np.arange(1 << 16, dtype=np.uint16)
+        confidence_of_code = confidence(decode_depth(every_code, near_m, far_m), near_m, far_m)
+        return _Layers(
+            normals=decode_normals(normals),
+            confidence=confidence_of_code[depth],
+            mask=dilate(depth.max(axis=1) > 0, self.mask_margin_px),
+            joints_2d=np.asarray(record["joints_2d"][frames]),
+        )
+
+    def _read_references(self, row: ClipRow) -> _References:
+        if row.object_keys:
+            record = self._open("object", row.object_keys[0])
+            views, points = np.asarray(record["views"][...]), np.asarray(record["points"][...])
+        else:
+            views = np.zeros((6, *self._size(row), 4), np.uint8)
+            points = np.zeros((NUM_POINTS, 3), np.float32)
+        return _References(self._read_background(row), views, points)
+
+    def _read_background(self, row: ClipRow) -> NDArray[np.uint8]:
+        """Return the clean plate, else the first frame with its hand-object area black."""
+        if row.frames_key is None:
+            return np.zeros((*self._size(row), 3), np.uint8)
+        record = self._open("frames", row.frames_key)
+        if record.attrs["has_plate"]:
+            return np.asarray(record["background"][...])
+        first = slice(0, 1, 1)
+        mask = self._read_layers(row, first).mask[0]
+        return np.where(mask[..., None], np.uint8(0), self._read_rgb(row, first)[0])
+
+
+def dilate(mask: NDArray[np.bool_], margin_px: int) -> NDArray[np.bool_]:
+    """Widen the true areas of [t, H, W] by a margin, along rows and columns alike."""
+    side = 2 * margin_px + 1
+    return maximum_filter(mask, size=(1, side, side), mode="constant")

@@ -1,0 +1,148 @@
+"""The kinds of records: their schemas, their keys, and reading and writing them.
+
+Letters: T frames, L = 13 stored layers, H rows, W columns, P points, J = 21 joints. Frames and layers of a
+clip have the same size, and cover the same crop of the camera's picture.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from render.camera import Crop
+from render.scene import NUM_POINTS, STORED_LAYERS
+from storage.recipe import Recipe
+from storage.store import Store
+
+_SIZES = {"L": len(STORED_LAYERS), "J": 21, "P": NUM_POINTS}
+
+
+@dataclass(frozen=True)
+class _RecordData:
+    """A record in memory: the fields named in SCHEMA are its arrays, the others its attributes."""
+
+    KIND: ClassVar[str]
+    VERSION: ClassVar[int]
+    SCHEMA: ClassVar[Mapping[str, tuple[str, str]]]  # name → dtype, shape in letters and numbers
+
+    def write(self, store: Store, recipe: Recipe) -> None:
+        """Write the record under its recipe's key; does nothing where it exists already."""
+        assert recipe.kind == self.KIND
+        arrays = {name: getattr(self, name) for name in self.SCHEMA}
+        self._check(arrays)
+        attrs = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in self.SCHEMA}
+        store.write(recipe, arrays, attrs)
+
+    @classmethod
+    def read(cls, store: Store, key: str) -> Self:
+        """Read a whole record."""
+        record = store.open(cls.KIND, key)
+        return cls(**record.attrs, **{name: record[name][...] for name in cls.SCHEMA})
+
+    def _check(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raise ValueError where an array is not as the schema says."""
+        sizes: dict[str, int] = dict(_SIZES)
+        for name, (dtype, letters) in self.SCHEMA.items():
+            array, axes = arrays[name], letters.split()
+            wanted = tuple(
+                int(axis) if axis.isdigit() else sizes.setdefault(axis, size)
+                for axis, size in zip(axes, array.shape, strict=False)
+            )
+            if array.dtype != np.dtype(dtype) or len(array.shape) != len(axes) or array.shape != wanted:
+                raise ValueError(
+                    f"{self.KIND} record: {name} is {array.dtype} {array.shape}, wanted {dtype} [{letters}]"
+                    f" with {sizes}"
+                )
+
+
+@dataclass(frozen=True)
+class ObjectData(_RecordData):
+    """An object's references: six views and a point cloud, in its canonical frame."""
+
+    KIND = "object"
+    VERSION = 1
+    SCHEMA: ClassVar = {"views": ("u1", "6 H W 4"), "points": ("f4", "P 3"), "centre": ("f8", "3")}
+
+    views: NDArray[np.uint8]  # [6, H, W, 4] sRGB and alpha: front, back, left, right, top, bottom
+    points: NDArray[np.float32]  # [P, 3]
+    centre: NDArray[np.float64]  # [3] metres: the canonical origin in the mesh's own frame
+    scale_m: float  # radius of the bounding sphere: one unit of the canonical frame
+    name: str
+    provenance: dict[str, str] = field(default_factory=dict)  # source, licence, author, uid
+
+
+@dataclass(frozen=True)
+class LayersData(_RecordData):
+    """A clip's multi-layer occlusion conditions seen by one cropped camera, with the motion they show."""
+
+    KIND = "layers"
+    VERSION = 1
+    SCHEMA: ClassVar = {
+        "normals": ("u1", "T L H W 3"),
+        "depth": ("u2", "T L H W"),
+        "joints_2d": ("f4", "T 2 J 2"),
+        "joints_3d": ("f4", "T 2 J 3"),
+        "world_from_object": ("f4", "T 4 4"),
+        "intrinsics": ("f8", "3 3"),
+        "camera_from_world": ("f8", "4 4"),
+    }
+
+    normals: NDArray[np.uint8]  # [T, L, H, W, 3] codes of render.mlo
+    depth: NDArray[np.uint16]  # [T, L, H, W] codes of render.mlo
+    joints_2d: NDArray[np.float32]  # [T, 2, J, 2] pixels, left then right hand; nan where invalid
+    joints_3d: NDArray[np.float32]  # [T, 2, J, 3] metres, camera frame; nan where invalid
+    world_from_object: NDArray[np.float32]  # [T, 4, 4] of the first object; nan where invalid
+    intrinsics: NDArray[np.float64]  # [3, 3] pixels of the crop
+    camera_from_world: NDArray[np.float64]  # [4, 4]
+    near_m: float
+    far_m: float
+
+
+@dataclass(frozen=True)
+class FramesData(_RecordData):
+    """A clip's pictures seen by one cropped camera."""
+
+    KIND = "frames"
+    VERSION = 1
+    SCHEMA: ClassVar = {"rgb": ("u1", "T H W 3"), "background": ("u1", "H W 3")}
+
+    rgb: NDArray[np.uint8]  # [T, H, W, 3] sRGB
+    background: NDArray[np.uint8]  # [H, W, 3] the clean plate; zeros where there is none
+    has_plate: bool
+
+
+def object_recipe(mesh: str, config: BaseModel) -> Recipe:
+    """Return the recipe of an object record from its mesh's digest and the six views' config."""
+    return Recipe(ObjectData.KIND, ObjectData.VERSION, {"mesh": mesh}, config.model_dump(mode="json"))
+
+
+def layers_recipe(
+    digests: Mapping[str, str], camera: str, hand_model: str, crop: Crop, config: BaseModel
+) -> Recipe:
+    """Return the recipe of a layers record from a clip's part digests (of its camera, hands and objects)."""
+    inputs = {"camera": digests[f"cameras/{camera}"], **_motion(digests)}
+    if "hands" in digests:
+        inputs["hand_model"] = hand_model
+    settings = {**config.model_dump(mode="json"), "crop": asdict(crop)}
+    return Recipe(LayersData.KIND, LayersData.VERSION, inputs, settings)
+
+
+def frames_recipe(digests: Mapping[str, str], camera: str, crop: Crop, size: int) -> Recipe:
+    """Return the recipe of a frames record that is decoded from a clip's video."""
+    parts = {"video": f"videos/{camera}", "background": f"backgrounds/{camera}"}
+    inputs = {name: digests[part] for name, part in parts.items() if part in digests}
+    return Recipe(FramesData.KIND, FramesData.VERSION, inputs, {"crop": asdict(crop), "size": size})
+
+
+def rendered_frames_recipe(digests: Mapping[str, str], camera: str, config: BaseModel) -> Recipe:
+    """Return the recipe of a frames record that is rendered from a clip's scene."""
+    inputs = {"camera": digests[f"cameras/{camera}"], **_motion(digests)}
+    return Recipe(FramesData.KIND, FramesData.VERSION, inputs, config.model_dump(mode="json"))
+
+
+def _motion(digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the digests of what moves: the hands, and every object's mesh and motion."""
+    return {part: digests[part] for part in digests if part == "hands" or part.startswith("objects/")}
