@@ -1,7 +1,7 @@
 """Measures of an adult right hand: joints, digit axes and the profile of each digit.
 
-Frame: MANO's rest pose of the right hand, in metres: fingers point along −x, the back of the hand faces +y, the
-thumb is on the +z side (so the palm faces −y).  The left hand is the mirror image in x.
+Frame: MANO's rest pose of the right hand, in metres: fingers point along −x, the back of the hand faces +y,
+the thumb is on the +z side (so the palm faces −y).  The left hand is the mirror image in x.
 Letters: K stations along a digit, S a query's leading shape.
 Bone lengths: Buryanov and Kotiuk, "Proportions of hand segments", Int. J. Morphol. 28(3), 2010.
 """
@@ -103,7 +103,7 @@ def _digit(
     roll: float,
     profile: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]],
 ) -> Digit:
-    """A digit of bones (mm) that leave `base` (mm) at headings (degrees from −x towards +z), rolled about its axis."""
+    """A digit of bones (mm) that leave `base` (mm) at headings (degrees from −x towards +z), rolled."""
     steps = [
         length
         * np.array([-np.cos(np.radians(heading)), -np.sin(np.radians(3.0)), np.sin(np.radians(heading))])
@@ -122,8 +122,8 @@ def _digit(
     return Digit(joints, dorsal, lengths * MILLIMETRE, half_width, dorsal_radius, palmar_radius, cap)
 
 
-# Radii in mm of an index finger at its three joints, half way along each bone, and at the tip: knuckles are wide,
-# pads are thick on the palmar side, creases are thin.
+# Half width, dorsal and palmar radius in mm of an index finger: at its first joint, half way along the bone,
+# at the next joint and so on to the tip.  Knuckles are wide, pads are thick on the palmar side, creases are thin.
 _FINGER = np.array(
     [
         [10.2, 9.5, 9.4, 8.5, 8.2, 8.0, 7.4],

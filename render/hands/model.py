@@ -1,7 +1,8 @@
 """Hands of a clip: MANO's linear blend skinning (smplx) from a `HandMotion` to vertices, joints and normals.
 
 Letters: T frames, V = 778 vertices, F faces.  World frame, metres.
-Joints are the 21 keypoints: wrist, then four a finger from its base to its tip: thumb, index, middle, ring, little.
+Joints are the 21 keypoints: the wrist, then four of each digit from its base to its tip, in the order
+thumb, index, middle, ring, little.
 """
 
 from collections.abc import Mapping
@@ -52,6 +53,7 @@ class HandModel:
     mean_pose: NDArray[np.float32]  # [45] axis-angle
     pca: NDArray[np.float32]  # [45, 45] one component a row
     template: NDArray[np.float32]  # [778, 3] rest pose, mean shape
+    rest_joints: NDArray[np.float32]  # [16, 3] MANO's joints of the template
     weights: NDArray[np.float32]  # [778, 16] skinning
     tips: tuple[int, ...] = TIPS
 
@@ -60,6 +62,7 @@ class HandModel:
         self.faces = np.asarray(data["f"], np.int32)
         self.weights = np.asarray(data["weights"], np.float32)
         self.template = np.asarray(data["v_template"], np.float32)
+        self.rest_joints = np.asarray(data["J_regressor"] @ data["v_template"], np.float32)
         self.mean_pose = np.asarray(data["hands_mean"], np.float32)
         self.pca = np.asarray(data["hands_components"], np.float32)
         self.parts = face_parts(self.faces, self.weights)
@@ -110,7 +113,7 @@ def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
 
 
 def face_parts(faces: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.int8]:
-    """The Layer [F] of each face [F, 3]: that of the largest summed skinning weight [V, 16] of its vertices."""
+    """The Layer [F] of each face [F, 3]: the one with the largest summed weight [V, 16] of its vertices."""
     layer_weights = np.zeros((len(weights), len(Layer)), np.float32)  # [V, L]
     for joint, layer in enumerate(JOINT_LAYERS):
         layer_weights[:, layer] += weights[:, joint]

@@ -56,7 +56,7 @@ def _rotations(axes: FloatArray, angles: FloatArray) -> Rotation:
 
 
 def natural_poses(rng: np.random.Generator, count: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Flexion [count, 5, 3], spread [count, 5] and twist [count, 5] of hands at rest, reaching, pointing and gripping.
+    """Flexion [count, 5, 3], spread [count, 5] and twist [count, 5] of resting, pointing and gripping hands.
 
     Fingers mostly close together, each with a will of its own; an end joint follows the one before it; closed
     fingers do not spread; the thumb swings between the side of the hand and opposition.

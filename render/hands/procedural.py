@@ -1,7 +1,8 @@
 """A free hand in MANO's exact schema, made from measures: 778 vertices, 1538 faces, 16 joints.
 
-Letters: V = 778 vertices, F = 1538 faces, J = 16 joints.  Frame: MANO's rest pose, in metres: the right hand is flat
-with its fingers towards −x, its thumb towards +z and its palm towards −y; the left hand is its mirror image in x.
+Letters: V = 778 vertices, F = 1538 faces, J = 16 joints.
+Frame: MANO's rest pose, in metres.  The right hand is flat with its fingers towards −x, its thumb towards +z
+and its palm towards −y; the left hand is its mirror image in x.
 A positive rotation about the right hand's +z (the left hand's −z) closes the fingers.
 """
 

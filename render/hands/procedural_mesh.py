@@ -1,13 +1,15 @@
 """Topology of the procedural hand: 778 vertices and 1538 faces, open at the wrist along a loop of 16.
 
-Every part is a stack of loops.  The trunk rises from the wrist and splits into the thumb and the palm; the palm splits
-into the fingers.  Where a loop splits, both sides share a web: a chain of three vertices (dorsal, middle, palmar).
+Every part is a stack of loops.  The trunk rises from the wrist and splits into the thumb and the palm; the
+palm splits into the fingers.  Where a loop splits, both sides share a web: a chain of three vertices, dorsal,
+middle and palmar.
 A disk of V vertices and a boundary of B has 2V − 2 − B faces, so 778 and 16 give MANO's 1538.
 Loops run lateral → dorsal → medial → palmar, seen with the digit pointing away.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,12 +92,12 @@ def build_topology() -> Topology:
     palm = [mesh.new(PALM_LOOP) for _ in range(PALM_ROWS + 2)]
     middle_webs = [palm[-1][0], *mesh.new(3), palm[-1][PALM_LOOP // 2]]
 
-    # A palm loop is: 0 radial middle web, 1-13 the dorsal row, 14 ulnar middle web, 15-27 the palmar row backwards.
+    # A palm loop: 0 the radial side, 1 to 13 across the back, 14 the ulnar side, 15 to 27 across the front.
     radial, dorsal, palmar = palm[0][0], palm[0][1], palm[0][-1]
     split = [*palm[0][14:], *thumb_outer, *palm[0][1:14]]
     for below, above in zip(trunk, [*trunk[1:], split], strict=True):
         mesh.stitch(below, above)
-    for below, above in zip(palm[:-1], palm[1:], strict=True):
+    for below, above in pairwise(palm):
         mesh.stitch(below, above)
 
     base = {"thumb": [radial, palmar, *thumb_outer, dorsal]}

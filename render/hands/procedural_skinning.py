@@ -3,6 +3,8 @@
 Letters: V vertices, J = 16 joints in MANO's order (wrist, then three of each digit).
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
@@ -50,7 +52,7 @@ def _smoothstep(t: FloatArray) -> FloatArray:
 
 
 def _stations(digit: Digit, points: FloatArray) -> FloatArray:
-    """Arc length [V] along a digit's bones, straight on at both ends, of the nearest point to each of points [V, 3]."""
+    """Arc length [V] along a digit's bones, prolonged at both ends, of what is nearest to points [V, 3]."""
     station, nearest = np.zeros(len(points)), np.full(len(points), np.inf)
     for bone in range(3):
         start, end = digit.joints[bone], digit.joints[bone + 1]
@@ -65,12 +67,12 @@ def _stations(digit: Digit, points: FloatArray) -> FloatArray:
 
 
 def _ray_shares(points: FloatArray, topology: Topology) -> FloatArray:
-    """How much each vertex belongs to each digit's ray [V, 5]: its own digit, or the nearest ones in the palm."""
+    """How much each vertex belongs to each digit's ray [V, 5]: its own's, or the nearest in the palm."""
     distance = np.zeros((NUM_VERTICES, len(RIGHT_DIGITS)))
     for column, (name, digit) in enumerate(RIGHT_DIGITS.items()):
         origin = digit.joints[0] if name == "thumb" else 0.2 * digit.joints[0] + 0.8 * WRIST
         chain = np.array([origin, *digit.joints[:2]]) if name != "thumb" else digit.joints[:3]
-        legs = [_segment_distance(points, a, b) for a, b in zip(chain[:-1], chain[1:], strict=True)]
+        legs = [_segment_distance(points, a, b) for a, b in pairwise(chain)]
         distance[:, column] = np.min(legs, axis=0)
     closeness = np.exp(-(distance - distance.min(axis=1, keepdims=True)) / _ALLEGIANCE)
     share = closeness / closeness.sum(axis=1, keepdims=True)
@@ -99,7 +101,7 @@ def _smooth(weights: FloatArray, topology: Topology) -> FloatArray:
 
 
 def joint_regressor(points: FloatArray, weights: FloatArray) -> FloatArray:
-    """Non-negative regressor [J, V], rows sum to 1, that finds the joints among the vertices about them [V, 3]."""
+    """Non-negative regressor [J, V], rows sum to 1, of the joints from the vertices [V, 3] around them."""
     regressor = np.zeros((NUM_JOINTS, NUM_VERTICES))
     for joint, position in enumerate(rest_joints()):
         nearby = np.linalg.norm(points - position, axis=1)

@@ -1,7 +1,9 @@
-"""Shape of the procedural right hand: digits by their profiles, the palm relaxed onto a smooth union of solids.
+"""Shape of the procedural right hand: digits from their profiles, the palm relaxed onto a union of solids.
 
 Frame: MANO's rest pose (see anatomy), metres.  Letters: V vertices, S a query's leading shape.
 """
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +37,7 @@ _ELLIPSOIDS = np.array(
         [6, -8.5, -24, 13, 9, 17, -14],  # and ulnar
     ]
 )
-# Elliptic cylinder of the forearm and the carpus: x from, x to, then centre y, z and radii y, z at both ends, in mm.
+# Elliptic cylinder of the forearm: x, then centre y, z and radii y, z, at both ends, in mm.
 _FOREARM = np.array([[80, 1, 2, 16.5, 26], [135, 3, 2.5, 18, 27.5]])
 
 
@@ -75,7 +77,7 @@ def _forearm(points: FloatArray) -> FloatArray:
 
 
 def hand_distance(points: FloatArray, own: NDArray[np.bool_]) -> FloatArray:
-    """Signed distance [S] to the smooth union of the palm and the digits [S, 5] that a point takes part in."""
+    """Signed distance [S] of points [S, 3] to the smooth union of the palm and their own digits [S, 5]."""
     digits = np.stack([digit.distance(points) for digit in RIGHT_DIGITS.values()], axis=-1)
     solids = np.concatenate(
         [_cones(points), _ellipsoids(points), _forearm(points), np.where(own, digits, np.inf)], axis=-1
@@ -148,7 +150,7 @@ def right_surface(topology: Topology) -> FloatArray:
 
 def _place_webs(points: FloatArray, topology: Topology) -> None:
     """Put the chain of three between two fingers half way between their sides."""
-    for radial, ulnar in zip(ACROSS[:-1], ACROSS[1:], strict=True):
+    for radial, ulnar in pairwise(ACROSS):
         radial_digit, ulnar_digit = RIGHT_DIGITS[radial], RIGHT_DIGITS[ulnar]
         shared = topology.base[radial][[4, 5, 6]]  # dorsal, middle, palmar
         sides = [
