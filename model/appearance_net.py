@@ -23,15 +23,17 @@ class AppearanceNet(nn.Module):
     def forward(self, references: Tensor, context: Tensor) -> tuple[list[Tensor], Tensor]:
         """Latents [b, r, c, h, w], context [1, k, d] → f_1 … f_8 [b, r, C, h, w] by site and presence [b, r].
 
-        An absent reference (all zeros) is not looked at: its features are exactly zero.
+        An absent reference (all zeros) is not run through R: its features are exactly zero.
         """
         present = references.flatten(2).any(dim=2)  # [b, r]
-        seen = references[present]  # [n, c, h, w]
+        looked_at = present.clone()
+        looked_at[0, 0] |= ~present.any()  # diffusers' attention does not run on an empty batch
+        seen, counted = references[looked_at], present[looked_at].to(references.dtype)  # [n, c, h, w], [n]
         collected: list[Tensor] = []
 
         def visit(_: int, features: Tensor) -> Tensor:
             site_features = features.new_zeros(*present.shape, *features.shape[1:])
-            site_features[present] = features
+            site_features[looked_at] = features * counted[:, None, None, None]
             collected.append(site_features)
             return features
 

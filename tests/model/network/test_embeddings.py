@@ -1,0 +1,82 @@
+"""G and G_1 (Eq. 1, 5), E_F (Eq. 2), E_N (Eq. 4) and the block that attends to them."""
+
+import pytest
+import torch
+
+from model.added_attention import AddedAttention
+from model.mlo_embedding import MloEmbedding, TokensConfig
+from model.object_embedding import ObjectEmbedding
+from model.pose_guider import PoseGuider, strides
+
+TOKENS = TokensConfig(channels=(8, 16), grid=4, points=5)
+
+
+@pytest.mark.parametrize(
+    ("factor", "wanted"), [(8, (1, 2, 2, 2)), (4, (1, 1, 2, 2)), (16, (2, 2, 2, 2)), (1, (1, 1, 1, 1))]
+)
+def test_guider_strides_come_to_the_codecs_factor(factor, wanted):
+    assert strides(factor, 4) == wanted
+
+
+@pytest.mark.parametrize("factor", [3, 32])
+def test_guider_refuses_a_factor_it_cannot_reach(factor):
+    with pytest.raises(ValueError, match=str(factor)):
+        strides(factor, 4)
+
+
+@pytest.mark.parametrize("factor", [4, 8])
+def test_guider_has_the_latents_size_and_starts_at_zero(factor):
+    out = PoseGuider(21, 6, (4, 4, 4, 4), factor)(torch.randn(2, 21, 64, 48))
+    assert out.shape == (2, 6, 64 // factor, 48 // factor)
+    assert not out.any()
+
+
+def test_mlo_tokens_depend_on_each_layers_normals_and_confidence(trained):
+    embed = trained(MloEmbedding(num_layers=3, context_dim=12, config=TOKENS))
+    normals, confidence = torch.randn(2, 3, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    normals.requires_grad_()
+    confidence.requires_grad_()
+    tokens = embed(normals, confidence)
+    tokens.square().sum().backward()
+    assert tokens.shape == (2, 16, 12)
+    assert (normals.grad.flatten(3).abs().amax(3) > 0).all()
+    assert (confidence.grad.flatten(2).abs().amax(2) > 0).all()
+
+
+def test_mlo_tokens_know_where_they_are(trained):
+    embed = trained(MloEmbedding(num_layers=1, context_dim=12, config=TOKENS))
+    tokens = embed(torch.zeros(1, 1, 3, 32, 32), torch.zeros(1, 1, 32, 32))[0]
+    inner = tokens.unflatten(0, (4, 4))[1:3, 1:3].flatten(0, 1)  # the border's differ by padding alone
+    assert torch.cdist(inner, inner).fill_diagonal_(1).min() > 1e-3
+
+
+def test_object_tokens_do_not_depend_on_the_points_order(trained):
+    embed = trained(ObjectEmbedding(context_dim=12, config=TOKENS))
+    normals, points = torch.randn(1, 2, 3, 32, 32), torch.randn(1, 40, 3)
+    shuffled = points[:, torch.randperm(40)]
+    torch.testing.assert_close(embed(normals, shuffled), embed(normals, points))
+    assert not torch.allclose(embed(normals, points + 0.1), embed(normals, points), atol=1e-3)
+
+
+def test_object_tokens_are_sixteen_a_frame_and_five_of_the_clip(trained):
+    embed = trained(ObjectEmbedding(context_dim=12, config=TOKENS))
+    tokens = embed(torch.randn(2, 3, 3, 32, 32), torch.randn(2, 40, 3))
+    assert tokens.shape == (2, 3, 16 + 5, 12)
+    assert (tokens[:, 0, 16:] == tokens[:, 1, 16:]).all()
+    assert not torch.allclose(tokens[:, 0, :16], tokens[:, 1, :16])
+
+
+def test_added_attention_is_identity_until_trained(trained):
+    block = AddedAttention(channels=8, heads=2, context_dim=12, feed_forward_mult=2)
+    features, embedding = torch.randn(3, 8, 5, 4), torch.randn(3, 7, 12)
+    assert (block(features, embedding) == features).all()
+    trained(block)
+    out = block(features, embedding)
+    assert out.shape == features.shape
+    assert not torch.allclose(out, block(features, embedding.roll(1, 0)))
+
+
+def test_added_attention_does_not_depend_on_the_tokens_order(trained):
+    block = trained(AddedAttention(channels=8, heads=2, context_dim=12, feed_forward_mult=2))
+    features, embedding = torch.randn(1, 8, 3, 3), torch.randn(1, 7, 12)
+    torch.testing.assert_close(block(features, embedding.flip(1)), block(features, embedding))

@@ -1,0 +1,217 @@
+"""The whole network: identity at the start, every box reached, nothing absent counted."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.conditions import Conditions
+from model.config import NetworkConfig
+from model.network import ManiVideoNetwork
+from model.unet_walk import UNetConfig
+
+BOXES = (
+    "denoising_unet.unet", "denoising_unet.sites", "appearance_net", "pose_guider", "skeleton_guider",
+    "mlo_embedding", "object_embedding", "context",
+)  # fmt: skip
+STEP = torch.tensor([500])
+
+
+def shrunken_sd15(**choices) -> NetworkConfig:
+    """SD 1.5's blocks with few channels."""
+    unet = UNetConfig(
+        block_out_channels=(8, 16, 24, 24), attention_head_dim=2, cross_attention_dim=12, norm_num_groups=4
+    )
+    return NetworkConfig(unet=unet, temporal={"heads": 2}, **choices)
+
+
+@pytest.mark.parametrize("temporal", [False, True])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"mlo": "noise_only", "fusion": {"mode": "conv"}},
+        {"mlo": "depth_only", "fusion": {"mode": "attention"}},
+        {"guider": {"inject": "latent"}, "num_layers": 13, "context": "learned"},
+    ],
+)
+def test_untrained_network_is_the_plain_unet(choices, temporal, make_conditions, make_noisy):
+    network = ManiVideoNetwork(shrunken_sd15(**choices)).eval()
+    network.set_temporal(temporal)
+    conditions = make_conditions(network.settings, b=2, t=3, size=64)
+    z, timestep = make_noisy(conditions), torch.tensor([10, 900])
+    with torch.no_grad():
+        ours = network(z, timestep, network.encode(conditions))
+        plain = network.denoising_unet.unet(
+            z.flatten(0, 1), timestep.repeat_interleave(3), network.context.expand(6, -1, -1)
+        ).sample
+    torch.testing.assert_close(ours.flatten(0, 1), plain, rtol=1e-5, atol=1e-5)
+
+
+def test_fresh_temporal_layers_leave_each_frame_as_it_was(network, trained, make_conditions, make_noisy):
+    trained(network)
+    conditions = make_conditions(network.settings, t=4)
+    z = make_noisy(conditions)
+    with torch.no_grad():
+        encoded = network.encode(conditions)
+        frames = [network(z[:, i : i + 1], STEP, encoded.frames(i, i + 1)) for i in range(4)]
+        network.set_temporal(True)
+        clip = network(z, STEP, encoded)
+    torch.testing.assert_close(clip, torch.cat(frames, dim=1), rtol=1e-5, atol=1e-5)
+
+
+def test_trained_temporal_layers_mix_frames_and_can_be_taken_away(
+    network, trained, make_conditions, make_noisy
+):
+    conditions = make_conditions(network.settings, t=3)
+    z = make_noisy(conditions)
+    with torch.no_grad():
+        encoded = network.encode(conditions)
+        image = network(z, STEP, encoded)
+        network.set_temporal(True)
+        for layers in network.denoising_unet.layers:
+            trained(layers.motion)
+        mixed = network(z, STEP, encoded)
+        moved = network(torch.cat([z[:, :2], z[:, 2:] + 1], dim=1), STEP, encoded)
+        network.set_temporal(False)
+        assert (network(z, STEP, encoded) == image).all()
+    assert not torch.allclose(mixed, image, atol=1e-3)
+    assert not torch.allclose(moved[:, 0], mixed[:, 0], atol=1e-4)
+
+
+def test_gradients_reach_every_parameter_of_every_box(small, trained, make_conditions, make_noisy):
+    network = trained(ManiVideoNetwork(small.model_copy(update={"with_temporal": True})))
+    conditions = make_conditions(small)
+    network(make_noisy(conditions), STEP, network.encode(conditions)).square().sum().backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    # Keys of the one-token context have no gradient: a softmax over one token is constant.
+    keys = [n for n in without if n.endswith(("attn2.to_q.weight", "attn2.to_k.weight", "norm2.weight"))]
+    assert set(without) - set(keys) <= {n for n in without if n.endswith("norm2.bias")}
+    assert all("motion" not in name for name in without)
+
+
+def test_first_training_step_moves_every_box_within_three(network, make_conditions, make_noisy):
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for _ in range(3):  # behind a zero-initialised layer, gradients arrive once that layer has moved
+        conditions = make_conditions(network.settings)
+        z = make_noisy(conditions)
+        optimizer.zero_grad()
+        (network(z, STEP, network.encode(conditions)) - z).square().mean().backward()
+        optimizer.step()
+    for box in BOXES:
+        moved = [n for n, p in network.named_parameters() if n.startswith(box) and (p != before[n]).any()]
+        assert moved, box
+
+
+def test_encoding_is_used_as_it_is_at_every_noise_level(network, trained, make_conditions, make_noisy):
+    trained(network)
+    conditions = make_conditions(network.settings)
+    z = make_noisy(conditions)
+    with torch.no_grad():
+        fresh = [network(z, torch.tensor([s]), network.encode(conditions)) for s in (0, 999)]
+        encoded = network.encode(conditions)
+        for box in ("appearance_net", "pose_guider", "skeleton_guider", "mlo_embedding", "object_embedding"):
+            delattr(network, box)  # nothing of them is left to run
+        for wanted, step in zip(fresh, (0, 999), strict=True):
+            assert (network(z, torch.tensor([step]), encoded) == wanted).all()
+
+
+def test_clips_of_a_batch_do_not_see_each_other(network, trained, make_conditions, make_noisy):
+    network.set_temporal(True)
+    trained(network)
+    conditions = make_conditions(network.settings, b=2)
+    conditions.references[0, 5] = 0  # a batch in which one clip lacks one reference
+    z, steps = make_noisy(conditions), torch.tensor([3, 700])
+    with torch.no_grad():
+        both = network(z, steps, network.encode(conditions))
+        for i in range(2):
+            alone = Conditions(**{name: value[i : i + 1] for name, value in vars(conditions).items()})
+            one = network(z[i : i + 1], steps[i : i + 1], network.encode(alone))
+            torch.testing.assert_close(both[i : i + 1], one, rtol=1e-4, atol=1e-5)
+
+
+def test_frame_without_a_skeleton_gets_nothing_from_its_guider(network, trained, make_conditions):
+    trained(network)
+    conditions = make_conditions(network.settings, t=3)
+    skeleton = conditions.skeleton.clone()
+    skeleton[:, 1] = 0
+    with torch.no_grad():
+        some = network.encode_frames(replace(conditions, skeleton=skeleton)).guidance
+        without = network.encode_frames(replace(conditions, skeleton=torch.zeros_like(skeleton))).guidance
+    assert (some[:, 1] == without[:, 1]).all()
+    assert not torch.allclose(some[:, 0], without[:, 0])
+
+
+def test_absent_references_contribute_exactly_nothing(network, trained, make_conditions):
+    trained(network)
+    conditions = make_conditions(network.settings)
+    with torch.no_grad():
+        absent = network.encode_references(torch.zeros_like(conditions.references))
+    for site in absent:
+        assert not site.tapped.any()
+        assert site.keys is None or not (site.keys.any() or site.values.any())
+
+
+@pytest.mark.parametrize(("mlo", "seen"), [("full", True), ("noise_only", False), ("depth_only", False)])
+def test_only_the_full_network_has_occlusion_tokens(mlo, seen, small, make_conditions):
+    network = ManiVideoNetwork(small.model_copy(update={"mlo": mlo}))
+    assert (network.mlo_embedding is not None) is seen
+    assert all((layers.mlo is not None) is seen for layers in network.denoising_unet.layers)
+    assert (network.encode_frames(make_conditions(small)).mlo is not None) is seen
+
+
+def test_without_mlo_the_guider_sees_the_nearest_depth_alone(small, trained, make_conditions):
+    network = trained(ManiVideoNetwork(small.model_copy(update={"mlo": "depth_only"})))
+    conditions = make_conditions(small)
+    swapped = replace(conditions, normals=-conditions.normals, confidence=conditions.confidence.flip(2))
+    nearer = replace(conditions, confidence=conditions.confidence * 2)
+    with torch.no_grad():
+        guidance = network.encode_frames(conditions).guidance
+        assert (network.encode_frames(swapped).guidance == guidance).all()
+        assert not torch.allclose(network.encode_frames(nearer).guidance, guidance)
+
+
+def test_parameter_groups_are_disjoint_and_complete(network):
+    network.set_temporal(True)
+    groups = [
+        {id(p) for p in group}
+        for group in (
+            network.image_parameters(), network.temporal_parameters(), network.skeleton_parameters(),
+        )
+    ]  # fmt: skip
+    assert all(groups)
+    assert sum(map(len, groups)) == len(set.union(*groups)) == len(list(network.parameters()))
+
+
+def test_checkpointing_changes_memory_not_gradients(network, trained, make_conditions, make_noisy):
+    network.set_temporal(True)
+    trained(network)
+    conditions = make_conditions(network.settings)
+    z, gradients = make_noisy(conditions), []
+    for _ in range(2):
+        network.zero_grad()
+        network(z, STEP, network.encode(conditions)).square().mean().backward()
+        gradients.append(
+            {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+        )
+        network.enable_gradient_checkpointing()
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+def test_sd15_has_the_papers_size_by_box(sd15):
+    with torch.device("meta"):
+        network = ManiVideoNetwork(sd15.network)
+        network.set_temporal(True)
+    count = {
+        name: sum(p.numel() for p in network.get_submodule(name).parameters())
+        for name in ("denoising_unet.unet", "appearance_net", "pose_guider", "skeleton_guider")
+    }
+    output_layers = 2 * 320 + 9 * 320 * 4 + 4
+    assert count["denoising_unet.unet"] == 859_520_964
+    assert count["appearance_net"] == 859_520_964 - output_layers
+    assert 1e5 < count["skeleton_guider"] < count["pose_guider"] < 1e6  # lightweight
+    assert len(network.denoising_unet.layers) == 16
+    assert sum(p.numel() for p in network.temporal_parameters()) == pytest.approx(3.6e8, rel=0.1)
