@@ -81,17 +81,17 @@ class VaeCodec(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, vae: dict[str, Any]) -> None:
         super().__init__()
-        self.vae = AutoencoderKL.from_config(vae)
-        self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        self.latent_channels = self.vae.config.latent_channels
+        self.autoencoder = AutoencoderKL.from_config(vae)
+        self.factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+        self.latent_channels = self.autoencoder.config.latent_channels
 
     def encode(self, pictures: Tensor) -> Tensor:
         """[n, 3, H, W] in [-1, 1] → latents [n, c, h, w]: the mode, so that a picture has one latent."""
-        return self.vae.encode(pictures).latent_dist.mode() * self.vae.config.scaling_factor
+        return self.autoencoder.encode(pictures).latent_dist.mode() * self.autoencoder.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [n, c, h, w] → [n, 3, H, W], about [-1, 1]."""
-        return self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return self.autoencoder.decode(latents / self.autoencoder.config.scaling_factor).sample
 
 
 Codec = PixelUnshuffleCodec | VaeCodec
