@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from storage.errors import InputError
@@ -88,7 +88,7 @@ def _explain(cls: type[BaseModel], path: Path, set_keys: Sequence[str], details:
 
 def _field_names(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Return the field names of the model that the last part of `loc` was looked up in."""
-    models: list[type[BaseModel]] = [cls]
+    models = _models_in(cls)
     for part in loc[:-1]:
         fields = [model.model_fields[part] for model in models if part in model.model_fields]
         models = [model for field in fields for model in _models_in(field.annotation)] or models
@@ -97,6 +97,8 @@ def _field_names(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     """Return the pydantic models named anywhere in a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, RootModel):
+        return _models_in(annotation.model_fields["root"].annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _models_in(argument)]

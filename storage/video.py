@@ -123,7 +123,7 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, crf
                 raise OSError(f"{path}: ffmpeg: {_last_line(errors)}")
         except BaseException:
             process.kill()
-            process.wait()
+            process.communicate()  # closes its input
             staging.unlink(missing_ok=True)
             raise
     staging.replace(path)

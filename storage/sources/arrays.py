@@ -1,0 +1,78 @@
+"""Named groups of arrays in .npz files, checked against the shapes that they should have.
+
+Every group has an array `valid` [T]; what the others hold where it is false means nothing.
+"""
+
+import difflib
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import InputError
+
+Shapes = Mapping[str, tuple[int | str, ...]]  # array name → sizes; T stands for the number of frames
+
+
+class ArrayFile:
+    """An .npz file whose arrays are named {group}_{name}; a missing file is one without groups."""
+
+    def __init__(self, path: Path, groups: Sequence[str], shapes: Shapes) -> None:
+        self.path, self.shapes = path, shapes
+        self.known = [f"{group}_{name}" for group in groups for name in shapes]
+
+    @cached_property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return every array of the file; a name that does not belong there is an error."""
+        if not self.path.exists():
+            return {}
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+        except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{self.path}: not an .npz of plain arrays: {error}", code="npz") from error
+        for name in arrays:
+            if name not in self.known:
+                near = difflib.get_close_matches(name, self.known, n=1)
+                suggestion = f" (did you mean '{near[0]}'?)" if near else ""
+                raise InputError(f"{self.path}: unknown key '{name}'{suggestion}", code="unknown-key")
+        return arrays
+
+    def has(self, group: str) -> bool:
+        """Tell whether the file has any array of a group."""
+        return any(f"{group}_{name}" in self.arrays for name in self.shapes)
+
+    def part(self, group: str) -> dict[str, NDArray[Any]]:
+        """Return a group's arrays by name: all there, of the right shapes, finite where valid."""
+        part: dict[str, NDArray[Any]] = {}
+        sizes: dict[str, int] = {}
+        for name, shape in self.shapes.items():
+            key = f"{group}_{name}"
+            if key not in self.arrays:
+                raise InputError(f"{self.path}: missing key '{key}'", code="missing-key")
+            array = self.arrays[key]
+            wanted = tuple(
+                size if isinstance(size, int) else sizes.setdefault(size, found)
+                for size, found in zip(shape, array.shape, strict=False)
+            )
+            if array.shape != wanted or array.ndim != len(shape) or array.dtype.kind not in "fiub":
+                shown = ", ".join(str(sizes.get(str(size), size)) for size in shape)
+                found = f"{array.dtype} {array.shape}"
+                raise InputError.mismatch(self.path, key, found=found, wanted=f"({shown})", code="shape")
+            part[name] = array
+        self._check_finite(group, part)
+        return part
+
+    def _check_finite(self, group: str, part: dict[str, NDArray[Any]]) -> None:
+        valid = part["valid"].astype(np.bool_)
+        for name, array in part.items():
+            rows = array[valid] if self.shapes[name][0] == "T" else array
+            if not np.isfinite(rows).all():
+                raise InputError(
+                    f"{self.path}: {group}_{name}: not finite where {group}_valid is true", code="non-finite"
+                )
