@@ -122,8 +122,8 @@ def _digit(
     return Digit(joints, dorsal, lengths * MILLIMETRE, half_width, dorsal_radius, palmar_radius, cap)
 
 
-# Half width, dorsal and palmar radius in mm of an index finger: at its first joint, half way along the bone,
-# at the next joint and so on to the tip.  Knuckles are wide, pads are thick on the palmar side, creases are thin.
+# Half width, dorsal and palmar radius in mm of an index finger: at its first joint, half along the bone, at
+# the next joint and so on to the tip.  Knuckles are wide, pads thick on the palmar side, creases thin.
 _FINGER = np.array(
     [
         [10.2, 9.5, 9.4, 8.5, 8.2, 8.0, 7.4],

@@ -73,8 +73,8 @@ def _thicker(points: FloatArray, weights: FloatArray, amounts: tuple[float, floa
 def pose_correctives(points: FloatArray, weights: FloatArray) -> FloatArray:
     """Correctives [V, 3, 135] for what blending loses at a bent joint.
 
-    A vertex that two bones share equally is pulled from the distance r to r cos(θ/2) of a joint bent by θ. It is
-    pushed back by about 0.4 r (1 − cos θ) on the outside of the bend and by a quarter of that in the crease.
+    A vertex that two bones share equally is pulled from the distance r to r cos(θ/2) of a joint bent by θ.
+    It is pushed back by about 0.4 r (1 − cos θ) outside the bend, by a quarter of that in the crease.
     MANO's pose feature is R − I, whose trace is −2 (1 − cos θ): its diagonal carries the push.
     """
     joints = rest_joints()
@@ -87,7 +87,8 @@ def pose_correctives(points: FloatArray, weights: FloatArray) -> FloatArray:
             shared = 4 * beyond * weights[:, max(PARENTS[joint], 0)]  # 1 half way, 0 outside the bend
             offset = points - joints[joint]
             offset -= (offset @ direction)[:, None] * direction
-            outside = 0.5 + 0.5 * (offset @ digit.frame[1]) / np.linalg.norm(offset, axis=1)
+            radius = np.maximum(np.linalg.norm(offset, axis=1), 1e-9)  # the tip lies on its bone's line
+            outside = 0.5 + 0.5 * (offset @ digit.frame[1]) / radius
             push = (0.4 * shared * (0.25 + 0.75 * outside))[:, None] * offset  # [V, 3]
             correctives[:, :, joint - 1, [0, 4, 8]] = -0.5 * push[:, :, None]
     return correctives.reshape(*points.shape, 135)

@@ -56,17 +56,18 @@ def skin_colors(hand: HandModel, rng: np.random.Generator) -> NDArray[np.float32
 
 def _rest(hand: HandModel) -> _Rest:
     flip = _FLIP if hand.side == "left" else np.ones(3)
+    points = np.asarray(hand.template * flip, np.float64)
+    joints = np.asarray(hand.rest_joints[1:] * flip, np.float64)
     template = torch.from_numpy(hand.template)[None]
     normals = vertex_normals(template, torch.from_numpy(hand.faces).long())[0].numpy() * flip
     frames = joint_frames()  # [D, 3, 3, 3]
     chains = hand.weights[:, 1:].reshape(-1, 5, 3).sum(axis=-1)  # [V, D]
     dorsal = hand.weights[:, :1] * np.array([0.0, 1.0, 0.0]) + chains @ frames[:, 1, 1]  # [V, 3]
-    points = hand.template * flip
     return _Rest(
-        points=points.astype(np.float64),
+        points=points,
         facing=(normals * dorsal).sum(axis=-1),
         chains=chains,
-        joints=(hand.rest_joints[1:] * flip).reshape(5, 3, 3),
+        joints=joints.reshape(5, 3, 3),
         tips=points[[hand.tips[tip] for tip in _TIP_OF_DIGIT]],
         distal=frames[:, 2, 2],
     )
