@@ -83,18 +83,22 @@ def _render_batch(
     """Render some frames into their place in `layers`."""
     points, point_normals = posed.pose(frames)  # [B, V, 3]
     # A little beyond near and far, so that rounding does not clip the outermost vertices.
-    vertices = clip_vertices(points, camera, layers.near_m * 0.999, layers.far_m * 1.001).reshape(-1, 4)
+    vertices = clip_vertices(points, camera, layers.near_m * 0.999, layers.far_m * 1.001)
     faces, ranges = posed.batch_faces(len(points))
-    ids = next(rasterizer.nearest_ids(vertices, faces, ranges, (camera.height, camera.width)))
+    ids = next(rasterizer.nearest_ids(vertices.reshape(-1, 4), faces, ranges, (camera.height, camera.width)))
     image_normals = layers.normals[frames].reshape(-1, *layers.normals.shape[2:])  # [B·L, H, W, 3]
     image_depth = layers.depth[frames].reshape(-1, *layers.depth.shape[2:])  # [B·L, H, W]
 
+    num_layers = len(STORED_LAYERS)
+
     def shade(image: int) -> None:
+        frame = image // num_layers
         shade_layer(
             ids[image],
-            vertices,
-            faces,
-            point_normals.reshape(-1, 3),
+            frame * len(posed.faces),
+            vertices[frame],
+            point_normals[frame],
+            posed.faces,
             posed.against_normals,
             (layers.near_m, layers.far_m),
             image_normals[image],

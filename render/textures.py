@@ -1,0 +1,94 @@
+"""Textures for the shading kernels: sRGB tables, and all mip levels of all textures in one array of texels.
+
+Letters: H rows, W columns, K textures, N texels.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from render.scene import Texture
+
+MAX_LEVELS = 16  # 32768 texels a side
+WRAPS = {"repeat": 0, "clamp": 1, "mirror": 2}
+
+
+def linear_from_srgb(encoded: NDArray) -> NDArray[np.float64]:
+    """Decode sRGB values in [0, 1] to linear light (IEC 61966-2-1)."""
+    return np.where(encoded <= 0.04045, encoded / 12.92, ((np.maximum(encoded, 0) + 0.055) / 1.055) ** 2.4)
+
+
+def srgb_from_linear(linear: NDArray) -> NDArray[np.float64]:
+    """Encode linear light in [0, 1] as sRGB."""
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
+
+
+LINEAR_OF_CODE = linear_from_srgb(np.arange(256) / 255).astype(np.float32)  # [256]
+# Codes of linear light in steps fine enough that no code is missed where the curve is steep.
+CODE_OF_LINEAR = np.rint(255 * srgb_from_linear(np.linspace(0, 1, 1 << 14))).astype(np.uint8)
+
+
+class TextureAtlas(NamedTuple):
+    """All textures of a scene, in arrays that compiled code reads."""
+
+    texels: NDArray[np.uint8]  # [N, 4] sRGB colour, linear alpha
+    levels: NDArray[np.int64]  # [K, MAX_LEVELS, 3] first texel, width, height
+    num_levels: NDArray[np.int64]  # [K]
+    wraps: NDArray[np.int64]  # [K, 2] along u and v, values of WRAPS
+    nearest: NDArray[np.bool_]  # [K] nearest texel where magnified
+    linear: NDArray[np.float32]  # [256] LINEAR_OF_CODE
+
+
+def build_atlas(textures: Sequence[Texture]) -> TextureAtlas:
+    """Make mip levels of every texture, halved in linear light, down to one texel."""
+    levels = np.zeros((len(textures), MAX_LEVELS, 3), np.int64)
+    num_levels = np.zeros(len(textures), np.int64)
+    texels: list[NDArray[np.uint8]] = [np.zeros((0, 4), np.uint8)]
+    first = 0
+    for k, texture in enumerate(textures):
+        pixels = np.ascontiguousarray(texture.pixels)
+        while True:
+            height, width = pixels.shape[:2]
+            levels[k, num_levels[k]] = first, width, height
+            num_levels[k] += 1
+            texels.append(pixels.reshape(-1, 4))
+            first += height * width
+            if max(height, width) == 1 or num_levels[k] == MAX_LEVELS:
+                break
+            smaller = np.empty(((height + 1) // 2, (width + 1) // 2, 4), np.uint8)
+            _halve(pixels, smaller, LINEAR_OF_CODE, CODE_OF_LINEAR)
+            pixels = smaller
+    return TextureAtlas(
+        texels=np.concatenate(texels),
+        levels=levels,
+        num_levels=num_levels,
+        wraps=np.array([[WRAPS[wrap] for wrap in texture.wrap] for texture in textures], np.int64).reshape(
+            -1, 2
+        ),
+        nearest=np.array([texture.nearest for texture in textures], bool),
+        linear=LINEAR_OF_CODE,
+    )
+
+
+@njit(nogil=True, cache=True)
+def _halve(pixels, smaller, linear_of_code, code_of_linear):  # type: ignore[no-untyped-def]
+    """Average 2×2 texels [H, W, 4] into one; the last of an odd number stands for its missing neighbour."""
+    height, width = pixels.shape[:2]
+    for row in range(smaller.shape[0]):
+        row0, row1 = 2 * row, min(2 * row + 1, height - 1)
+        for column in range(smaller.shape[1]):
+            column0, column1 = 2 * column, min(2 * column + 1, width - 1)
+            for channel in range(3):
+                mean = 0.25 * (
+                    linear_of_code[pixels[row0, column0, channel]]
+                    + linear_of_code[pixels[row0, column1, channel]]
+                    + linear_of_code[pixels[row1, column0, channel]]
+                    + linear_of_code[pixels[row1, column1, channel]]
+                )
+                smaller[row, column, channel] = code_of_linear[int(mean * (len(code_of_linear) - 1) + 0.5)]
+            alpha = np.int64(pixels[row0, column0, 3]) + pixels[row0, column1, 3]
+            alpha += np.int64(pixels[row1, column0, 3]) + pixels[row1, column1, 3]
+            smaller[row, column, 3] = (alpha + 2) // 4
