@@ -50,7 +50,7 @@ def load_glb(path: Path, *, centred: bool = False) -> Mesh:
     origin keeps its shape. Raises InputError.
     """
     gltf = open_gltf(path)
-    with reporting_invalid(path):
+    with reporting_invalid(path), np.errstate(over="ignore", invalid="ignore"):  # results are checked
         _check_extensions(gltf)
         parts, materials = _read_parts(gltf)
         if not parts:
@@ -140,7 +140,7 @@ def _read_parts(gltf: Gltf) -> tuple[list[_Part], tuple[Material, ...]]:
             if key not in material_ids:
                 material_ids[key] = len(materials)
                 materials.append(_without_lost_textures(loaded.material, base_uvs, emissive_uvs))
-            uvs = np.zeros((len(primitive.positions), 2)) if base_uvs is None else base_uvs
+            uvs = _any_uvs(primitive) if base_uvs is None else base_uvs
             parts.append(_Part(primitive, uvs, emissive_uvs, material_ids[key]))
     return parts, tuple(materials)
 
@@ -150,6 +150,11 @@ def _texture_uvs(primitive: Primitive, use: UvUse | None) -> NDArray[np.float64]
     if use is None or use.uv_set not in primitive.uv_sets:
         return None
     return primitive.uv_sets[use.uv_set] @ use.uv_from_set[:2, :2].T + use.uv_from_set[:2, 2]
+
+
+def _any_uvs(primitive: Primitive) -> NDArray[np.float64]:
+    """Return coordinates [V, 2] for a primitive that no texture needs them for."""
+    return primitive.uv_sets.get(0, np.zeros((len(primitive.positions), 2)))
 
 
 def _without_lost_textures(
@@ -231,25 +236,23 @@ def _join(path: Path, parts: list[_Part], materials: tuple[Material, ...], centr
     """Concatenate parts into one mesh, in float32."""
     positions = np.concatenate([part.primitive.positions for part in parts])
     low, high = positions.min(axis=0), positions.max(axis=0)
-    extent = (high - low).max()
+    extent, farthest = (high - low).max(), np.abs(positions).max()
+    if farthest > np.finfo(np.float32).max:
+        raise InputError(f"{path}: reaches {farthest:g} m", code="non-finite")
     if extent == 0:
         raise InputError(f"{path}: all its vertices are in one place", code="no-extent")
     if centred:
         positions -= (low + high) / 2
-    elif np.spacing(np.float32(np.abs(positions).max())) > _FINEST_STEP * extent:
+    elif farthest * np.finfo(np.float32).eps > _FINEST_STEP * extent:
         raise InputError(
-            f"{path}: {extent:g} m of object at {np.abs(positions).max():g} m: float32 cannot hold its shape",
+            f"{path}: {extent:g} m of object at {farthest:g} m: float32 cannot hold its shape",
             code="far-from-origin",
         )
-    with np.errstate(over="ignore"):
-        vertices = positions.astype(np.float32)
-    if not np.isfinite(vertices).all():
-        raise InputError(f"{path}: extents of {extent:g} m", code="non-finite")
     starts = np.cumsum([0, *(len(part.primitive.positions) for part in parts)])
     faces = [part.primitive.faces + start for part, start in zip(parts, starts, strict=False)]
     ids = [np.full(len(part.primitive.faces), part.material_id, np.int32) for part in parts]
     return Mesh(
-        vertices=vertices,
+        vertices=positions.astype(np.float32),
         faces=np.concatenate(faces).astype(np.int32),
         normals=np.concatenate([part.primitive.normals for part in parts]).astype(np.float32),
         uvs=np.concatenate([part.uvs for part in parts]).astype(np.float32),
