@@ -6,7 +6,7 @@ inputs, sorted, so that a build that changes nothing writes the same bytes.
 
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,11 +84,12 @@ class Manifest:
         lines += [{"quarantined": asdict(entry)} for entry in entries]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-            file.write(text.encode())
+        staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(file.name, path)
+        staged.replace(path)
 
     @classmethod
     def read(cls, store: Store, name: str) -> "Manifest":

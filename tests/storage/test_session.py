@@ -209,7 +209,11 @@ def test_missing_mesh_is_named(session: Path) -> None:
         ("session.yaml", {"name": "../take"}, "'../take' is no fit name"),
         ("session.yaml", {"objects": {"a/b": {"mesh": "objects/box.glb"}}}, "'a/b' is no fit name"),
         ("session.yaml", {"objects": {"box": {"mesh": "../box.glb"}}}, "wanted a file in the session"),
-        ("session.yaml", {"objects": {"cup": {"mesh": "objects/box.glb"}}}, "unknown key 'box_world_from_object'"),
+        (
+            "session.yaml",
+            {"objects": {"cup": {"mesh": "objects/box.glb"}}},
+            "unknown key 'box_world_from_object'",
+        ),
         ("cameras.yaml", {"..": {}}, "missing key '...width'"),
         ("cameras.yaml", {"back": {"widht": 3}}, "unknown key 'back.widht' (did you mean 'width'?)"),
     ],
