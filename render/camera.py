@@ -80,15 +80,16 @@ def clip_vertices(points_camera: NDArray, camera: Camera, near: float, far: floa
 
     Distortion moves vertices only: an edge of the mesh stays straight in the picture.
     """
-    matrix = clip_from_camera(camera, near, far)
-    clip = points_camera @ matrix[:, :3].T + matrix[:, 3]  # [..., P, 4]
+    matrix = clip_from_camera(camera, near, far).astype(points_camera.dtype)
+    flat = points_camera.reshape(-1, 3) @ matrix[:, :3].T  # one large product is BLAS's
+    clip = (flat + matrix[:, 3]).reshape(*points_camera.shape[:-1], 4)
     if camera.distortion is not None:
         depth = points_camera[..., 2:]
         front = depth > 0
         plane = points_camera[..., :2] / np.where(front, depth, 1)
         shift = (distort(plane, camera.distortion) - plane) @ matrix[:2, :2].T
         clip[..., :2] += np.where(front, shift * depth, 0)
-    return clip.astype(np.float32)
+    return clip.astype(np.float32, copy=False)
 
 
 def crop_camera(camera: Camera, crop: Crop, size: int) -> Camera:

@@ -13,11 +13,17 @@ from numba import njit
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from render.appearance import Surfaces
+from render.appearance import ALPHA_MODES, NO_TEXTURE, Surfaces
 from render.lighting import LightingConfig, Lights
 from render.rasterizers.protocol import RasterizerName, get_rasterizer
-from render.shading import shade_textured
-from render.textures import CODE_OF_LINEAR, LINEAR_OF_CODE
+from render.shading import (
+    find_fragments,
+    light_fragments,
+    multiply_vertex_colors,
+    put_behind,
+    texture_coordinates,
+)
+from render.textures import CODE_OF_LINEAR, LINEAR_OF_CODE, sample_atlas
 from render.threads import for_each
 
 
@@ -69,7 +75,7 @@ class Painter:
         for ids in found:
 
             def shade(n: int, ids: NDArray[np.int32] = ids) -> None:
-                see_through[n] = shade_textured(
+                see_through[n] = _shade(
                     ids[n], n * num_faces, clip_vertices[n], normals[n], surfaces, lights[n], canvas[n]
                 )
 
@@ -91,6 +97,48 @@ class Painter:
         canvas = self._canvas.reshape(-1)[: np.prod(shape)].reshape(shape)
         canvas[:] = 0
         return canvas
+
+
+def _shade(
+    ids: NDArray[np.int32],  # [H, W]
+    first_face: int,
+    clip_vertices: NDArray[np.float32],  # [V, 4]
+    normals: NDArray[np.float32],  # [V, 3]
+    surfaces: Surfaces,
+    lights: Lights,
+    canvas: NDArray[np.float32],  # [H, W, 4]
+) -> int:
+    """Put the fragments of one picture behind its canvas; return how many are see-through."""
+    pixels, hit, weights, backs = find_fragments(ids, first_face, clip_vertices, surfaces.faces, canvas)
+    materials = surfaces.material_ids[hit]
+
+    def textured(slot: int, uvs: NDArray[np.float32], rgba: NDArray[np.float32]) -> None:
+        textures = surfaces.textures[materials, slot]
+        if (textures != NO_TEXTURE).any():
+            coordinates = texture_coordinates(
+                pixels, hit, weights, clip_vertices, surfaces.faces, uvs, ids.shape
+            )
+            sample_atlas(*surfaces.atlas, textures, coordinates, rgba)
+
+    rgba = surfaces.factors[materials]  # [n, 4]
+    textured(0, surfaces.uvs, rgba)
+    multiply_vertex_colors(hit, weights, surfaces.faces, surfaces.colors, rgba)
+    modes = surfaces.alpha_modes[materials]
+    passes = rgba[:, 3] >= surfaces.alpha_cutoffs[materials]
+    rgba[:, 3] = np.select(
+        [modes == ALPHA_MODES["mask"], modes == ALPHA_MODES["opaque"]], [passes, 1], rgba[:, 3]
+    )
+    rgba[backs & ~surfaces.double_sided[materials], 3] = 0
+    base = rgba[:, :3].copy()
+    light_fragments(hit, weights, backs, surfaces.faces, normals, surfaces.against_normals, *lights, rgba)
+    unlit = surfaces.unlit[materials]
+    rgba[unlit, :3] = base[unlit]
+    if surfaces.emissive_factors.any():
+        glow = np.ones_like(rgba)
+        glow[:, :3] = surfaces.emissive_factors[materials]
+        textured(1, surfaces.emissive_uvs, glow)
+        rgba[:, :3] += glow[:, :3]
+    return int(put_behind(pixels, rgba, canvas))
 
 
 @njit(nogil=True, cache=True)

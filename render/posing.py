@@ -65,8 +65,9 @@ class PosedClip:
             camera_from_object = self._camera_from_world @ moving.world_from_object[frames]  # [B, 4, 4]
             camera_from_object = camera_from_object.astype(np.float32)
             part = slice(first, first + len(moving.mesh.vertices))
-            vertices[:, part] = transform(camera_from_object, moving.mesh.vertices)
-            normals[:, part] = moving.mesh.normals @ np.swapaxes(camera_from_object[:, :3, :3], 1, 2)
+            for frame, matrix in enumerate(camera_from_object):  # one large product a frame is BLAS's
+                vertices[frame, part] = transform(matrix, moving.mesh.vertices)
+                normals[frame, part] = moving.mesh.normals @ matrix[:3, :3].T
             vertices[~moving.valid[frames], part] = np.nan
             first = part.stop
         camera_from_world = self._camera_from_world.astype(np.float32)

@@ -92,3 +92,78 @@ def _halve(pixels, smaller, linear_of_code, code_of_linear):  # type: ignore[no-
             alpha = np.int64(pixels[row0, column0, 3]) + pixels[row0, column1, 3]
             alpha += np.int64(pixels[row1, column0, 3]) + pixels[row1, column1, 3]
             smaller[row, column, 3] = (alpha + 2) // 4
+
+
+@njit(nogil=True, cache=True)
+def sample_atlas(  # type: ignore[no-untyped-def]
+    texels, levels, num_levels, wraps, nearest, linear, texture_ids, coordinates, rgba
+):
+    """Multiply rgba [n, 4] by samples of textures [n] (none where negative), trilinear over mip levels.
+
+    coordinates [n, 6] are (u, v) and its change to the next column and row of the picture.
+    """
+    for n in range(len(texture_ids)):
+        k = texture_ids[n]
+        if k < 0:
+            continue
+        width, height = levels[k, 0, 1], levels[k, 0, 2]
+        across = (coordinates[n, 2] * width) ** 2 + (coordinates[n, 3] * height) ** 2
+        along = (coordinates[n, 4] * width) ** 2 + (coordinates[n, 5] * height) ** 2
+        footprint2 = max(across, along)  # of a pixel, in texels, squared
+        depth = min(0.5 * np.log2(footprint2), num_levels[k] - 1.0) if footprint2 > 1.0 else 0.0
+        level = int(depth)
+        u, v = _wrap(coordinates[n, 0], wraps[k, 0]) * width, _wrap(coordinates[n, 1], wraps[k, 1]) * height
+        if nearest[k] and depth == 0.0:
+            u, v = np.floor(u) + 0.5, np.floor(v) + 0.5
+        red, green, blue, alpha = _bilinear(texels, linear, levels[k, level], level, wraps[k], u, v)
+        share = np.float32(depth - level)
+        if share > 0.0:
+            coarse = _bilinear(texels, linear, levels[k, level + 1], level + 1, wraps[k], u, v)
+            red, green = red + share * (coarse[0] - red), green + share * (coarse[1] - green)
+            blue, alpha = blue + share * (coarse[2] - blue), alpha + share * (coarse[3] - alpha)
+        rgba[n, 0] *= red
+        rgba[n, 1] *= green
+        rgba[n, 2] *= blue
+        rgba[n, 3] *= alpha
+
+
+@njit(nogil=True, cache=True)
+def _wrap(coordinate, mode):  # type: ignore[no-untyped-def]
+    """Bring a texture coordinate into [0, 1] as one of WRAPS says."""
+    if not np.isfinite(coordinate):
+        return 0.0
+    if mode == 0:
+        return coordinate - np.floor(coordinate)
+    if mode == 1:
+        return min(max(coordinate, 0.0), 1.0)
+    folded = coordinate - 2.0 * np.floor(0.5 * coordinate)
+    return 2.0 - folded if folded > 1.0 else folded
+
+
+@njit(nogil=True, cache=True)
+def _bilinear(texels, linear, extent, level, wraps, u, v):  # type: ignore[no-untyped-def]
+    """Return linear (r, g, b, alpha) of one mip level at (u, v) in texels of level 0."""
+    first, width, height = extent
+    shrink = 1.0 / (1 << level)
+    x, y = u * shrink - 0.5, v * shrink - 0.5
+    left, top = int(np.floor(x)), int(np.floor(y))
+    right_share, low_share = np.float32(x - left), np.float32(y - top)
+    right, low = left + 1, top + 1
+    if wraps[0] == 0:
+        left, right = left % width, right % width
+    if wraps[1] == 0:
+        top, low = top % height, low % height
+    left, right = min(max(left, 0), width - 1), min(max(right, 0), width - 1)
+    top, low = min(max(top, 0), height - 1), min(max(low, 0), height - 1)
+    red = green = blue = alpha = np.float32(0)
+    for corner in range(4):
+        row, column = (top, low)[corner // 2], (left, right)[corner % 2]
+        share = (low_share if corner // 2 else 1 - low_share) * (
+            right_share if corner % 2 else 1 - right_share
+        )
+        texel = texels[first + row * width + column]
+        red += share * linear[texel[0]]
+        green += share * linear[texel[1]]
+        blue += share * linear[texel[2]]
+        alpha += share * texel[3]
+    return red, green, blue, alpha / np.float32(255)
