@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from render.hands.anatomy import MILLIMETRE, RIGHT_DIGITS, FloatArray
+from render.hands.anatomy import MILLIMETRE, RIGHT_DIGITS, Digit, FloatArray
 from render.hands.procedural_mesh import ACROSS, LOOP, NUM_VERTICES, PALM_LOOP, Topology
 
 BLEND = 3.2 * MILLIMETRE  # how softly two solids merge
@@ -25,7 +25,7 @@ _CONES = np.array(
         [68, 3, 6, 0, 2.5, 3.5, 10.0, 10.5],  # middle
         [70, 2, -5, 8, 0.5, -15.5, 10.0, 10.0],  # ring
         [72, 0, -13, 20, -4, -32, 10.0, 9.5],  # little
-        [44, -3, 20, 20, -9, 42, 10.0, 6.0],  # web between thumb and index
+        [50, -3, 20, 32, -9, 42, 10.0, 6.0],  # web between thumb and index
     ]
 )
 # Ellipsoids: centre and radii in mm, heading of the first axis in degrees from −x towards +z.
@@ -118,9 +118,11 @@ def neighbour_mean(faces: NDArray[np.int32]) -> csr_array:
 
 
 # Where a digit's base loop and its own loops are, in bones from its first joint: tight around the joints.
-_FINGER_BASE, _THUMB_BASE = 0.5, 0.72
-_FINGER_RINGS = np.array([0.70, 0.88, 1.0, 1.22, 1.5, 1.8, 2.0, 2.25, 2.6, 2.9])
-_THUMB_RINGS = np.array([0.95, 1.1, 1.3, 1.55, 1.83, 2.0, 2.18, 2.42, 2.68, 2.91])
+_FINGER_LOOPS = np.array([0.5, 0.70, 0.88, 1.0, 1.22, 1.5, 1.8, 2.0, 2.25, 2.6, 2.9])
+_THUMB_LOOPS = np.array([0.72, 0.95, 1.12, 1.32, 1.55, 1.83, 2.0, 2.18, 2.42, 2.68, 2.91])
+_THUMB_LEAN = np.array([0.0, 0.13, 0.08, 0.03])  # of the first thumb loops, forward on the web's side
+_THUMB_WEB = np.array([18.0, -8.0, 44.0]) * MILLIMETRE  # in front of the crest of the thumb's web
+_THUMB_TURN = np.radians(230.0)  # where the thumb's web is around it: its nail looks sideways
 
 
 def right_surface(topology: Topology) -> FloatArray:
@@ -129,23 +131,30 @@ def right_surface(topology: Topology) -> FloatArray:
     own = np.ones((NUM_VERTICES, len(RIGHT_DIGITS)), bool)
     free = np.ones(NUM_VERTICES, bool)
     for column, (name, digit) in enumerate(RIGHT_DIGITS.items()):
-        thumb = name == "thumb"
-        start = np.radians(180.0 + 50.0) if thumb else 0.0
-        angles = start + 2 * np.pi * np.arange(LOOP) / LOOP  # [10]
-        rings = np.interp(_THUMB_RINGS if thumb else _FINGER_RINGS, range(4), digit.stations)
-        base = np.interp(_THUMB_BASE if thumb else _FINGER_BASE, range(4), digit.stations)
-        inner = topology.rings[name].ravel()
-        points[topology.rings[name]] = digit.skin(rings[:, None], angles)
-        points[topology.base[name]] = digit.skin(np.full(LOOP, base), angles)
+        loops = _digit_loops(name, digit)
+        points[topology.base[name]], points[topology.rings[name]] = loops[0], loops[1:]
         points[topology.tips[name]] = digit.joints[-1]
-        own[inner[LOOP:]] = np.arange(len(RIGHT_DIGITS)) == column
-        free[inner if thumb else inner[LOOP:]] = False
+        inner = topology.rings[name][1:].ravel()
+        own[inner] = np.arange(len(RIGHT_DIGITS)) == column
+        free[inner] = False
         free[topology.tips[name]] = False
+    free[topology.rings["thumb"][0]] = False
     _place_webs(points, topology)
     _place_palm(points, topology)
     _place_trunk(points, topology)
     free[topology.trunk[0]] = False
+    free[topology.palm[0][0]] = False
     return _relax(points, own, free, topology)
+
+
+def _digit_loops(name: str, digit: Digit) -> FloatArray:
+    """Points [11, 10, 3] of a digit's base loop and its own loops."""
+    angles = 2 * np.pi * np.arange(LOOP) / LOOP  # from the radial side, or from the thumb's web
+    if name != "thumb":
+        return digit.skin(np.interp(_FINGER_LOOPS, range(4), digit.stations)[:, None], angles)
+    bones = np.repeat(_THUMB_LOOPS[:, None], LOOP, axis=1)
+    bones[: len(_THUMB_LEAN)] += _THUMB_LEAN[:, None] * np.cos(angles)
+    return digit.skin(np.interp(bones, range(4), digit.stations), angles + _THUMB_TURN)
 
 
 def _place_webs(points: FloatArray, topology: Topology) -> None:
@@ -154,7 +163,7 @@ def _place_webs(points: FloatArray, topology: Topology) -> None:
         radial_digit, ulnar_digit = RIGHT_DIGITS[radial], RIGHT_DIGITS[ulnar]
         shared = topology.base[radial][[4, 5, 6]]  # dorsal, middle, palmar
         sides = [
-            digit.skin(np.full(3, np.interp(_FINGER_BASE, range(4), digit.stations)), np.radians(angles))
+            digit.skin(np.full(3, np.interp(_FINGER_LOOPS[0], range(4), digit.stations)), np.radians(angles))
             for digit, angles in ((radial_digit, [144, 180, 216]), (ulnar_digit, [36, 0, -36]))
         ]
         points[shared] = np.mean(sides, axis=0)
@@ -165,6 +174,7 @@ def _place_palm(points: FloatArray, topology: Topology) -> None:
     drop = -1 - 8 * np.maximum(np.cos(angle), 0) ** 2  # the thumb's web hangs below the palm's middle
     first = np.stack([40 - 16 * np.cos(angle), drop + 14 * np.sin(angle), 1 + 39 * np.cos(angle)], axis=-1)
     points[topology.palm[0]] = first * MILLIMETRE
+    points[topology.palm[0][0]] = _THUMB_WEB
     last = points[topology.palm[-1]]
     for row, t in enumerate(np.linspace(0, 1, len(topology.palm))[1:-1], start=1):
         points[topology.palm[row]] = (1 - t) * first * MILLIMETRE + t * last
@@ -194,7 +204,7 @@ def _relax(
     tips = list(topology.tips.values())
     fixed = points[tips]
     for _ in range(4):
-        points[free] = project(points[free], own[free])
+        points = project(points, own)
     for _ in range(RELAXATIONS):
         move = 0.6 * (mean @ points - points)
         points[free] = _slide(points[free], move[free], own[free])
