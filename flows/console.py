@@ -4,41 +4,45 @@ Exit status: 0 done, 1 nothing usable or a failure, 2 wrong usage or configurati
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from flows.runtime import prepare
 from storage.errors import InputError
 
 FAILED = 1
 WRONG_USAGE = 2
+USAGE_CODES = {"config", "missing-folder", "unsafe-name"}  # of an InputError: what was asked for is wrong
 
 stderr = Console(stderr=True)
 stdout = Console()
 
 
 @contextmanager
-def one_line_errors(*, debug: bool) -> Iterator[None]:
-    """Turn what goes wrong inside into one line on stderr and an exit status; `debug` shows the traceback."""
+def reporting(*, debug: bool) -> Iterator[None]:
+    """Prepare for running flows, and turn what goes wrong into one line on stderr and an exit status."""
+    prepare(debug=debug)
     try:
         yield
-    except typer.Exit:
+    except (typer.Exit, typer.BadParameter):
         raise
     except InputError as error:
         if debug:
             raise
-        _fail(str(error), WRONG_USAGE if error.code == "config" else FAILED)
+        fail(str(error), WRONG_USAGE if error.code in USAGE_CODES else FAILED)
     except Exception as error:
         if debug:
             raise
-        _fail(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+        fail(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
 
 
-def _fail(message: str, status: int) -> None:
+def fail(message: str, status: int) -> NoReturn:
+    """Say in one line what went wrong and stop."""
     line = " ".join(message.split())
     stderr.print(f"manivideo: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(status)
@@ -49,9 +53,12 @@ def print_json(result: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
 
 
-def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout."""
-    table = Table(*columns, title=title, title_justify="left")
+    stdout.print(title, highlight=False)
+    if not rows:
+        return
+    table = Table(*columns)
     for row in rows:
         table.add_row(*row)
     stdout.print(table)

@@ -1,0 +1,107 @@
+"""The verbs that look at what is there: store, licences, doctor."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from flows.console import print_json, print_table, reporting, stdout
+from flows.options import DEFAULT_STORE, DebugOption, DryRunOption, JsonOption, ManoOption, StoreOption
+
+if TYPE_CHECKING:
+    from storage.store import Usage
+
+store_app = typer.Typer(no_args_is_help=True, help="Look after the records.")
+
+
+@store_app.command()
+def status(
+    store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Count records and bytes by kind."""
+    with reporting(debug=debug):
+        from storage.store import Store
+
+        _print_usage("records", Store(store).status(), as_json)
+
+
+@store_app.command()
+def verify(
+    store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Hash every record again; exit 1 if one is not what was written."""
+    with reporting(debug=debug):
+        from storage.store import Store
+
+        problems = Store(store).verify()
+        if as_json:
+            print_json({"problems": [asdict(problem) for problem in problems]})
+        elif problems:
+            rows = [(problem.kind, problem.key, problem.reason) for problem in problems]
+            print_table("damaged records (delete them and build again)", ("kind", "key", "reason"), rows)
+        else:
+            stdout.print("every record is what was written")
+        if problems:
+            raise typer.Exit(1)
+
+
+@store_app.command()
+def gc(
+    store: StoreOption = DEFAULT_STORE,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Drop the records that no dataset refers to."""
+    with reporting(debug=debug):
+        from storage.manifest import referenced_records
+        from storage.store import Store
+
+        records = Store(store)
+        dropped = records.gc(referenced_records(records), dry_run=dry_run)
+        _print_usage("would be dropped" if dry_run else "dropped", dropped, as_json)
+
+
+def _print_usage(title: str, usages: dict[str, "Usage"], as_json: bool) -> None:
+    if as_json:
+        print_json({kind: asdict(usage) for kind, usage in usages.items()})
+        return
+    rows = [(kind, str(usage.records), f"{usage.bytes / 2**20:.1f}") for kind, usage in usages.items()]
+    print_table(title, ("kind", "records", "MiB"), rows)
+
+
+def licences(
+    dataset: str,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List whose objects a dataset uses, and under which licence."""
+    with reporting(debug=debug):
+        from storage.manifest import Manifest
+        from storage.store import Store
+
+        records = Store(store)
+        keys = sorted({key for row in Manifest.read(records, dataset).rows for key in row.object_keys})
+        entries = [records.open("object", key).attrs for key in keys]
+        credits = [{"name": entry["name"], **entry["provenance"]} for entry in entries]
+        credits.sort(key=lambda credit: credit["name"])
+        if as_json:
+            print_json({"dataset": dataset, "objects": credits})
+            return
+        columns = ("name", "licence", "author", "source")
+        rows = [tuple(credit.get(column, "not stated") for column in columns) for credit in credits]
+        print_table(f"objects of {dataset}", columns, rows)
+
+
+def doctor(mano: ManoOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Say what this machine has, and what to do about what it lacks."""
+    with reporting(debug=debug):
+        from flows.doctor import examine
+
+        checks = examine(mano)
+        if as_json:
+            print_json({check.name: asdict(check) for check in checks})
+            return
+        rows = [("yes" if check.present else "no", check.name, check.found, check.advice) for check in checks]
+        print_table("this machine", ("", "what", "found", "what to do"), rows)

@@ -1,0 +1,172 @@
+"""Ingesting capture sessions: each camera of a session becomes a clip of layers and frames.
+
+Asks of every record whether it is there already, and makes only what is not: re-fitted hands render that
+session's layers again, and neither its video nor its objects.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from flows.batches import map_items
+from flows.outcome import Outcome, Planned, plan, set_aside, total
+from flows.records import layers_data, object_data
+from flows.sources import load_hands
+from render.camera import Crop, crop_camera
+from render.crops import choose_crop
+from render.hands.model import HandModel
+from render.layers import LayersConfig
+from render.scene import Clip
+from render.six_views import SixViewConfig
+from storage.manifest import ClipRow, assign_split, read_or_new
+from storage.pictures import crop_and_resize
+from storage.records import FramesData, frames_recipe, layers_recipe, object_recipe
+from storage.sources.session import SessionFolder
+from storage.store import Store
+
+
+class IngestConfig(BaseModel, frozen=True, extra="forbid"):
+    """How sessions are cropped and rendered."""
+
+    dataset: str = "captures"
+    """Name of the dataset that the sessions are added to; what it knew of them is replaced."""
+    test_fraction: float = Field(default=0.1, ge=0, le=1)
+    """Share of sessions held out for testing, chosen by their names, where session.yaml names no split."""
+    crop: Literal["hand_object", "center"] = "hand_object"
+    """One square a clip: about hands and objects, or the largest in the centre."""
+    crop_margin: float = Field(default=0.15, ge=0)
+    """Room about hands and objects on each side, as a part of their size."""
+    mano: Path | None = None
+    """Folder of MANO_LEFT.pkl and MANO_RIGHT.pkl; null: the procedural hand."""
+    six_views: SixViewConfig = SixViewConfig()
+    """The pictures O_I of the object."""
+    layers: LayersConfig = LayersConfig()
+    """Size and rendering of layers; frames have the same size."""
+    workers: int = Field(default=2, ge=1)
+    """Sessions in work at the same time."""
+
+
+@dataclass(frozen=True)
+class SessionJob:
+    """What ingesting one session needs beside its folder."""
+
+    config: IngestConfig
+    store: Store
+    hands: Mapping[str, HandModel]
+    hand_model: str  # digest
+    previous: Mapping[str, ClipRow]  # by clip
+    dry_run: bool
+
+
+def ingest_sessions(paths: list[Path], config: IngestConfig, store: Store, *, dry_run: bool) -> Outcome:
+    """Make the missing records of some sessions."""
+    hands, hand_model = load_hands(config.mano)
+    previous = {row.id: row for row in read_or_new(store, config.dataset).rows}
+    job = SessionJob(config, store, hands, hand_model, previous, dry_run)
+    outcomes = map_items(
+        lambda path: ingest_session(path, job), paths, workers=config.workers, description="sessions"
+    )
+    return total(outcomes)
+
+
+def ingest_session(path: Path, job: SessionJob) -> Outcome:
+    """Make what is missing of one session, or say why it cannot be used."""
+    name = path.name
+    try:
+        folder = SessionFolder(path)
+        name = folder.id
+        clip, digests = folder.load(), folder.digests()
+        objects = _objects(clip, digests, job)
+    except ValueError as error:  # an InputError says what is wrong with a file, others what cannot be drawn
+        return set_aside(name, error)
+    cameras = [_camera(clip, camera, digests, objects, job) for camera in clip.cameras]
+    return total([Outcome(planned=tuple(objects)), *cameras])
+
+
+def finish(outcome: Outcome, config: IngestConfig, store: Store) -> None:
+    """Write the dataset, with what it knew of the outcome's sessions replaced."""
+    sessions = {row.session for row in outcome.rows}
+    sessions |= {entry.input.partition("/")[0] for entry in outcome.quarantined}
+    manifest = read_or_new(store, config.dataset)
+    manifest.updated(outcome.rows, outcome.quarantined, replacing=sessions).write(store)
+
+
+def _objects(clip: Clip, digests: Mapping[str, str], job: SessionJob) -> list[Planned]:
+    """Make the missing references of a session's objects."""
+    keys = {key for row in job.previous.values() if row.session == clip.id for key in row.object_keys}
+    planned = []
+    for moving in clip.objects:
+        recipe = object_recipe(digests[f"objects/{moving.name}/mesh"], job.config.six_views)
+        entry = plan(job.store, f"{clip.id}/{moving.name}", recipe, next(iter(keys), None))
+        if entry.reason and not job.dry_run:
+            data = object_data(moving.name, moving.mesh, moving.provenance, job.config.six_views)
+            data.write(job.store, recipe)
+        planned.append(entry)
+    return planned
+
+
+def _camera(
+    clip: Clip, camera: str, digests: Mapping[str, str], objects: list[Planned], job: SessionJob
+) -> Outcome:
+    """Make the missing records of a session seen by one camera."""
+    name = f"{clip.id}/{camera}"
+    try:
+        view = clip.cameras[camera]
+        crop = choose_crop(clip, view, job.hands, job.config.crop, job.config.crop_margin)
+        previous = job.previous.get(name)
+        layers = plan(
+            job.store,
+            name,
+            layers_recipe(digests, camera, job.hand_model, crop, job.config.layers),
+            previous.layers_key if previous else None,
+        )
+        if layers.reason and not job.dry_run:
+            cropped = crop_camera(view, crop, job.config.layers.size)
+            layers_data(clip, cropped, job.hands, job.config.layers).write(job.store, layers.recipe)
+        planned = [layers, *_frames(clip, camera, crop, digests, job)]
+    except ValueError as error:
+        return set_aside(name, error)
+    return Outcome(rows=(_row(clip, camera, objects, planned, job),), planned=tuple(planned))
+
+
+def _frames(
+    clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job: SessionJob
+) -> list[Planned]:
+    """Decode, crop and resize a camera's video, where it has one."""
+    if camera not in clip.videos:
+        return []
+    size, name = job.config.layers.size, f"{clip.id}/{camera}"
+    previous = job.previous.get(name)
+    recipe = frames_recipe(digests, camera, crop, size)
+    planned = plan(job.store, name, recipe, previous.frames_key if previous else None)
+    if planned.reason and not job.dry_run:
+        rgb = np.stack([crop_and_resize(frame, crop, size) for frame in clip.videos[camera].frames()])
+        plate = clip.backgrounds.get(camera)
+        background = np.zeros_like(rgb[0]) if plate is None else crop_and_resize(plate, crop, size)
+        FramesData(rgb, background, has_plate=plate is not None).write(job.store, recipe)
+    return [planned]
+
+
+def _row(clip: Clip, camera: str, objects: list[Planned], planned: list[Planned], job: SessionJob) -> ClipRow:
+    keys = {entry.recipe.kind: entry.recipe.key for entry in planned}
+    licences = sorted({moving.provenance.get("licence", "") for moving in clip.objects} - {""})
+    return ClipRow(
+        id=f"{clip.id}/{camera}",
+        session=clip.id,
+        camera=camera,
+        split=clip.split or assign_split(clip.id, job.config.test_fraction),
+        source="hoi" if clip.hands else "object" if clip.objects else "human",
+        object_keys=tuple(entry.recipe.key for entry in objects),
+        layers_key=keys["layers"],
+        frames_key=keys.get("frames"),
+        has_hands=bool(clip.hands),
+        has_object=bool(clip.objects),
+        num_frames=clip.num_frames,
+        fps=clip.fps,
+        participant=clip.participant,
+        licence="; ".join(licences),
+    )

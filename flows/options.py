@@ -1,0 +1,48 @@
+"""Options that several verbs of the command line share."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+DEFAULT_STORE = Path("data/store")
+
+StoreOption = Annotated[Path, typer.Option("--store", envvar="MANIVIDEO_STORE", help="Folder of records.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config value (repeatable).")
+]
+DatasetOption = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Name of the dataset.")]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option("--only", metavar="KINDS", help="Only these records: objects,layers,frames."),
+]
+ObjectsOption = Annotated[
+    Path | None, typer.Option("--objects", metavar="DIR", help="Folder of GLBs; else procedural objects.")
+]
+ManoOption = Annotated[
+    Path | None,
+    typer.Option("--mano", metavar="DIR", help="Folder of MANO_*.pkl; else a procedural hand."),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done and why; do nothing.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's log.")]
+
+
+def overrides(assignments: Iterable[str] | None, **values: object) -> list[str]:
+    """Join `--set` with the config values that have an option of their own, which win.
+
+    JSON is YAML that cannot be taken for another type: a folder named `on` stays a name.
+    """
+    given = {key: value for key, value in values.items() if value is not None}
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
+    return [*(assignments or ()), *(f"{key}={json.dumps(value)}" for key, value in plain.items())]
+
+
+def record_kinds(only: str | None) -> list[str] | None:
+    """Return the kinds of records that `--only objects,layers` names."""
+    if only is None:
+        return None
+    return [{"objects": "object"}.get(kind, kind) for kind in (part.strip() for part in only.split(","))]

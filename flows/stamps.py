@@ -1,0 +1,29 @@
+"""Stamps: a small JSON file beside a result that says what it was made from, so that it is made once.
+
+A stamp is written last, so a result without one was interrupted and is made again.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def changes(stamp: Path, inputs: Mapping[str, Any]) -> list[str]:
+    """Return the names of the inputs that differ from the stamp's; empty: the result is current."""
+    if not stamp.is_file():
+        return sorted(inputs)
+    made_from = json.loads(stamp.read_text())
+    return sorted(
+        name for name in made_from.keys() | inputs.keys() if made_from.get(name) != _plain(inputs.get(name))
+    )
+
+
+def write_stamp(stamp: Path, inputs: Mapping[str, Any]) -> None:
+    """Say what the result beside `stamp` was made from (JSON values)."""
+    stamp.write_text(json.dumps(inputs, indent=2, sort_keys=True) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back: tuples are lists."""
+    return json.loads(json.dumps(value))
