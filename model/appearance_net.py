@@ -28,7 +28,7 @@ class AppearanceNet(nn.Module):
         present = references.flatten(2).any(dim=2)  # [b, r]
         looked_at = present.clone()
         looked_at[0, 0] |= ~present.any()  # diffusers' attention does not run on an empty batch
-        seen, counted = references[looked_at], present[looked_at].to(references.dtype)  # [n, c, h, w], [n]
+        seen, counted = references[looked_at], present[looked_at]  # [n, c, h, w], [n]
         collected: list[Tensor] = []
 
         def visit(_: int, features: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ from model.temporal import motion_module
 class ManiVideoNetwork(ModelMixin, ConfigMixin):
     """Denoises latents of clips under conditions."""
 
-    config_name = "config.json"
     _supports_gradient_checkpointing = True
 
     def __init__(self, settings: NetworkConfig | dict[str, Any]) -> None:

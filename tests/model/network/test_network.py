@@ -199,6 +199,24 @@ def test_checkpointing_changes_memory_not_gradients(network, trained, make_condi
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_stays_near_full_precision(autocast, network, trained, make_conditions, make_noisy):
+    network.set_temporal(True)
+    trained(network)
+    conditions = make_conditions(network.settings)
+    conditions.references[:, 3] = 0
+    z = make_noisy(conditions)
+    with torch.no_grad():
+        wanted = network(z, STEP, network.encode(conditions))
+        if not autocast:
+            network.to(torch.bfloat16)
+            z, conditions = z.bfloat16(), conditions.to(dtype=torch.bfloat16)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            found = network(z, STEP, network.encode(conditions))
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - wanted).square().mean() < 1e-3 * wanted.square().mean()
+
+
 def test_sd15_has_the_papers_size_by_box(sd15):
     with torch.device("meta"):
         network = ManiVideoNetwork(sd15.network)
