@@ -49,7 +49,8 @@ def skin_colors(hand: HandModel, rng: np.random.Generator) -> NDArray[np.float32
     colors = palmar * front + (1 - palmar) * back
     colors *= _BLOOD ** _flush(rest)[:, None]
     nails = _nails(rest)[:, None]
-    colors = nails * (0.6 * _NAIL + 0.4 * back) + (1 - nails) * colors
+    nail = (0.6 - 0.35 * darkness) * _NAIL + (0.4 + 0.35 * darkness) * back
+    colors = nails * nail + (1 - nails) * colors
     colors *= 1 + 0.04 * _mottle(rest.points, rng)[:, None]
     return np.clip(colors, 0.01, 1.0).astype(np.float32)
 
