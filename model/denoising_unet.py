@@ -25,15 +25,15 @@ class FrameEncoding:
     """What the UNet is told of each frame; independent of the noise level."""
 
     guidance: Tensor  # G([H]) + G_1(S): [b, t, C_0 or c, h, w]
-    mlo: Tensor | None  # E_F: [b, t, k, d]; None: not embedded
-    object: Tensor  # E_N: [b, t, k, d]
+    mlo_tokens: Tensor | None  # E_F: [b, t, k, d]; None: not embedded
+    object_tokens: Tensor  # E_N: [b, t, k, d]
 
     def frames(self, start: int, stop: int) -> "FrameEncoding":
         """Frames [start, stop)."""
         return FrameEncoding(
             self.guidance[:, start:stop],
-            None if self.mlo is None else self.mlo[:, start:stop],
-            self.object[:, start:stop],
+            None if self.mlo_tokens is None else self.mlo_tokens[:, start:stop],
+            self.object_tokens[:, start:stop],
         )
 
 
@@ -51,11 +51,11 @@ class Encoded:
 
 def join_frames(parts: Sequence[FrameEncoding]) -> FrameEncoding:
     """Consecutive stretches of a clip as one."""
-    mlo = [part.mlo for part in parts if part.mlo is not None]
+    mlo = [part.mlo_tokens for part in parts if part.mlo_tokens is not None]
     return FrameEncoding(
         guidance=torch.cat([part.guidance for part in parts], dim=1),
-        mlo=torch.cat(mlo, dim=1) if mlo else None,
-        object=torch.cat([part.object for part in parts], dim=1),
+        mlo_tokens=torch.cat(mlo, dim=1) if mlo else None,
+        object_tokens=torch.cat([part.object_tokens for part in parts], dim=1),
     )
 
 
@@ -74,11 +74,11 @@ class SiteLayers(nn.Module):
     def forward(self, features: Tensor, references: SiteReferences, per_frame: FrameEncoding) -> Tensor:
         """[b·t, C, h, w] → [b·t, C, h, w]."""
         features = self.fusion(features, references)
-        if self.mlo is not None and per_frame.mlo is not None:
-            features = self.mlo(features, per_frame.mlo.flatten(0, 1))
-        features = self.object(features, per_frame.object.flatten(0, 1))
+        if self.mlo is not None and per_frame.mlo_tokens is not None:
+            features = self.mlo(features, per_frame.mlo_tokens.flatten(0, 1))
+        features = self.object(features, per_frame.object_tokens.flatten(0, 1))
         if self.motion is not None:
-            features = self.motion(features, num_frames=per_frame.object.shape[1])
+            features = self.motion(features, num_frames=per_frame.object_tokens.shape[1])
         return features
 
 

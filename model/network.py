@@ -100,8 +100,8 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
             mlo = self.mlo_embedding(conditions.normals.flatten(0, 1), conditions.confidence.flatten(0, 1))
         return FrameEncoding(
             guidance=self._guidance(conditions).unflatten(0, (b, t)),
-            mlo=None if mlo is None else mlo.unflatten(0, (b, t)),
-            object=self.object_embedding(conditions.object_normals, conditions.points),
+            mlo_tokens=None if mlo is None else mlo.unflatten(0, (b, t)),
+            object_tokens=self.object_embedding(conditions.object_normals, conditions.points),
         )
 
     def _guidance(self, conditions: Conditions) -> Tensor:

@@ -156,7 +156,7 @@ def test_only_the_full_network_has_occlusion_tokens(mlo, seen, small, make_condi
     network = ManiVideoNetwork(small.model_copy(update={"mlo": mlo}))
     assert (network.mlo_embedding is not None) is seen
     assert all((layers.mlo is not None) is seen for layers in network.denoising_unet.layers)
-    assert (network.encode_frames(make_conditions(small)).mlo is not None) is seen
+    assert (network.encode_frames(make_conditions(small)).mlo_tokens is not None) is seen
 
 
 def test_without_mlo_the_guider_sees_the_nearest_depth_alone(small, trained, make_conditions):
