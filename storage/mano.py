@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from render.hands.anatomy import PARENTS
 from render.scene import SIDES
 from storage.errors import InputError
 
@@ -31,7 +32,6 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "hands_mean": (45,),
 }
 INTEGERS = {"f": np.uint32, "kintree_table": np.int64}
-PARENTS = (0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)  # of joints 1 to 15; the wrist has none
 
 
 class _State(ABC):
@@ -173,5 +173,7 @@ def _check_indices(path: Path, hand: dict[str, NDArray]) -> None:
             path, "f", found=hand["f"].max(), wanted="vertices 0 to 777", code="mano-values"
         )
     parents = tuple(hand["kintree_table"][0, 1:].tolist())
-    if parents != PARENTS:
-        raise InputError.mismatch(path, "kintree_table", found=parents, wanted=PARENTS, code="mano-values")
+    if parents != PARENTS[1:]:
+        raise InputError.mismatch(
+            path, "kintree_table", found=parents, wanted=PARENTS[1:], code="mano-values"
+        )

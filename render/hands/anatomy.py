@@ -17,6 +17,7 @@ FloatArray = NDArray[np.float64]
 
 MILLIMETRE = 1e-3
 WRIST = np.array([90.0, 4.0, 4.0]) * MILLIMETRE
+PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)  # of MANO's 16 joints
 DIGITS = ("index", "middle", "little", "ring", "thumb")  # MANO's order of the joint chains
 
 

@@ -17,6 +17,7 @@ FLEXION_LIMITS: FloatArray = np.radians([_FINGER_FLEXION] * 4 + [_THUMB_FLEXION]
 SPREAD_LIMITS: FloatArray = np.radians([[-15.0, 15.0]] * 4 + [[-25.0, 25.0]])  # [5, 2]
 TWIST_LIMITS: FloatArray = np.radians([[-8.0, 8.0]] * 4 + [[-10.0, 40.0]])  # [5, 2]
 POSE_SEED = 778
+MIRROR = np.array([1.0, -1.0, -1.0])  # turns a rotation vector into what a mirror that flips x shows
 
 
 def joint_frames() -> FloatArray:
@@ -45,10 +46,6 @@ def articulate(flexion: FloatArray, spread: FloatArray, twist: FloatArray, side:
     pose = (_rotations(dorsal, first) * turn * _rotations(distal, roll)).as_rotvec()
     pose = pose.reshape(*flexion.shape[:-2], 15, 3)
     return (pose if side == "right" else pose * MIRROR).reshape(*flexion.shape[:-2], 45)
-
-
-# A rotation vector seen in a mirror that flips x.
-MIRROR = np.array([1.0, -1.0, -1.0])
 
 
 def _rotations(axes: FloatArray, angles: FloatArray) -> Rotation:

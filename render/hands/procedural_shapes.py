@@ -5,8 +5,8 @@ Letters: V vertices, J = 16 joints.  Frame: MANO's rest pose, metres.
 
 import numpy as np
 
-from render.hands.anatomy import RIGHT_DIGITS, WRIST, FloatArray
-from render.hands.procedural_skinning import PARENTS, rest_joints
+from render.hands.anatomy import PARENTS, RIGHT_DIGITS, WRIST, FloatArray
+from render.hands.procedural_skinning import rest_joints
 
 # What one unit of each shape component does, as a fraction: people differ by about one unit.
 _SIZE, _FINGER_LENGTH, _GIRTH, _PALM_WIDTH, _PALM_LENGTH = 0.05, 0.045, 0.06, 0.05, 0.05

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from render.hands.anatomy import MILLIMETRE, RIGHT_DIGITS, WRIST, Digit, FloatArray
+from render.hands.anatomy import MILLIMETRE, PARENTS, RIGHT_DIGITS, WRIST, Digit, FloatArray
 from render.hands.procedural_mesh import NUM_VERTICES, Topology
 from render.hands.procedural_surface import neighbour_mean
 
-NUM_JOINTS = 16
-PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
+NUM_JOINTS = len(PARENTS)
 INFLUENCES = 4  # joints that move one vertex
 # Half the length over which a joint's motion sets in, at the three joints of a digit.
 _FINGER_BLENDS = np.array([13.0, 9.0, 7.5]) * MILLIMETRE

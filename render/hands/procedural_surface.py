@@ -143,7 +143,7 @@ def right_surface(topology: Topology) -> FloatArray:
     _place_palm(points, topology)
     _place_trunk(points, topology)
     free[topology.trunk[0]] = False
-    free[topology.palm[0][0]] = False
+    free[topology.palm[0][0]] = False  # it would slide off the crest of the thumb's web
     return _relax(points, own, free, topology)
 
 
@@ -170,6 +170,7 @@ def _place_webs(points: FloatArray, topology: Topology) -> None:
 
 
 def _place_palm(points: FloatArray, topology: Topology) -> None:
+    """Put the palm's loops between an ellipse at the thumb's web and the fingers' base loops."""
     angle = 2 * np.pi * np.arange(PALM_LOOP) / PALM_LOOP
     drop = -1 - 8 * np.maximum(np.cos(angle), 0) ** 2  # the thumb's web hangs below the palm's middle
     first = np.stack([40 - 16 * np.cos(angle), drop + 14 * np.sin(angle), 1 + 39 * np.cos(angle)], axis=-1)
@@ -181,6 +182,7 @@ def _place_palm(points: FloatArray, topology: Topology) -> None:
 
 
 def _place_trunk(points: FloatArray, topology: Topology) -> None:
+    """Put the trunk's loops between the wrist's ellipse and the loop around the thumb and the palm."""
     split = points[topology.split]
     for row, loop in enumerate(topology.trunk):
         t = row / len(topology.trunk)
