@@ -1,0 +1,110 @@
+"""Checkpoints of a training run: whole or not at all, newest kept, nothing that can run code when read.
+
+A checkpoint is a folder `step-00000042`: `network.safetensors`, `ema.safetensors` (what is averaged),
+`optimizer.pt` (tensors and numbers) and `state.json` (position and config). Draws and noise depend on
+(seed, step) alone, so this is all that an exact continuation needs.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import Optimizer
+
+from storage.errors import InputError
+
+PREFIX = "step-"
+STAGING = ".staging-"
+UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, ValueError, SafetensorError, UnpicklingError)
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """The parts of a run that training changes; they are written to and read into in place."""
+
+    network: nn.Module
+    optimizer: Optimizer
+    ema: EMAModel | None  # None: no averaging
+    trained: Sequence[str]  # names of the parameters that are trained, in the optimizer's and ema's order
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the whole checkpoints of a folder, oldest first."""
+    return sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
+
+
+def save_checkpoint(folder: Path, step: int, state: TrainingState, config: Mapping[str, Any]) -> Path:
+    """Write `folder/step-…` beside its final place, then rename it; clears what a killed write has left."""
+    for abandoned in folder.glob(f"{STAGING}*"):
+        shutil.rmtree(abandoned)
+    staging = folder / f"{STAGING}{step:08d}"
+    staging.mkdir(parents=True)
+    save_file(_contiguous(state.network.state_dict()), staging / "network.safetensors")
+    if state.ema is not None:
+        averaged = dict(zip(state.trained, state.ema.shadow_params, strict=True))
+        save_file(_contiguous(averaged), staging / "ema.safetensors")
+    torch.save(state.optimizer.state_dict(), staging / "optimizer.pt")
+    ema_steps = state.ema.optimization_step if state.ema is not None else 0
+    position = {"step": step, "ema_steps": ema_steps, "config": dict(config)}
+    (staging / "state.json").write_text(json.dumps(position, indent=2))
+    for file in (*staging.iterdir(), staging):
+        _flush(file)
+    final = folder / f"{PREFIX}{step:08d}"
+    if final.exists():
+        shutil.rmtree(final)
+    staging.rename(final)
+    _flush(folder)
+    return final
+
+
+def prune_checkpoints(folder: Path, keep: int) -> None:
+    """Delete all but the `keep` ≥ 1 newest checkpoints."""
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+
+
+def load_checkpoint(path: Path, state: TrainingState) -> int:
+    """Read a checkpoint into `state`; return the number of steps it has behind it.
+
+    Raises InputError (code "checkpoint") where a file is missing, broken or of another network.
+    """
+    try:
+        position = read_position(path)
+        state.network.load_state_dict(load_file(path / "network.safetensors"))
+        state.optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
+        if state.ema is not None:
+            averaged = load_file(path / "ema.safetensors")
+            for name, shadow in zip(state.trained, state.ema.shadow_params, strict=True):
+                shadow.copy_(averaged[name])
+            state.ema.optimization_step = position["ema_steps"]
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be resumed from: {reason}", code="checkpoint") from error
+    return int(position["step"])
+
+
+def read_position(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's `state.json`: step, ema_steps, config."""
+    return dict(json.loads((path / "state.json").read_text()))
+
+
+def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,209 @@
+"""What one training step draws: clips in equal shares of the sources, then frames (paper, Sec. 3.3, 4.1).
+
+A draw is a function of (seed, step, slot) alone. A resumed run therefore sees what an uninterrupted one would
+have seen, and a batch of one clip still takes every source in its turn.
+Letters: b clips, t frames.
+"""
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from model.clip_tensors import FIRST_OBJECT_SLOT, FrameTensors, ReferenceTensors, move, num_bytes, stack
+from storage.dataset import Dataset
+from storage.errors import InputError
+from storage.manifest import ClipRow
+
+logger = logging.getLogger(__name__)
+
+
+class BatchConfig(BaseModel, frozen=True, extra="forbid"):
+    """What one training step draws."""
+
+    clips: int = Field(default=4, ge=1)
+    """Clips b of a step."""
+    frames: int = Field(default=1, ge=1)
+    """Frames t of each clip; AppearanceNet runs once a clip, so more frames are cheap."""
+    pick: Literal["scattered", "window"] = "scattered"
+    """Frames anywhere in the clip (image stage), or in a row (temporal stage)."""
+    stride: int = Field(default=1, ge=1)
+    """Frames of the clip between neighbours of a window; smaller where the clip is too short for it."""
+    shares: dict[str, float] = {"object": 1.0, "hoi": 1.0, "human": 1.0}
+    """Relative share of each source; sources that the dataset lacks leave theirs to the others."""
+    condition_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Probability that all conditions of a clip are zero (classifier-free guidance)."""
+    first_object: float = Field(default=0.5, ge=0, le=1)
+    """Probability that f_8, the object in the clip's first frame, is given."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One slot of a step."""
+
+    row: ClipRow
+    frames: NDArray[np.int64]  # [t] ascending positions in the clip
+    dropped: bool  # all conditions are zero
+    first_object: bool  # f_8 is given
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of one step."""
+
+    ids: tuple[str, ...]  # b clips
+    clips: FrameTensors  # [b, t, …]
+    references: ReferenceTensors  # [b, …]
+    dropped: Tensor  # bool [b] whose conditions are all zero
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move every tensor."""
+        return Batch(
+            self.ids, move(self.clips, device), move(self.references, device), self.dropped.to(device)
+        )
+
+
+class Draws:
+    """Which clips and frames each step takes."""
+
+    def __init__(self, rows: Sequence[ClipRow], config: BatchConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.by_source: dict[str, list[ClipRow]] = {}
+        for row in usable(rows, config.frames):
+            self.by_source.setdefault(row.source, []).append(row)
+        self.rows = [row for clips in self.by_source.values() for row in clips]
+        unknown = sorted(set(self.by_source) - set(config.shares))
+        if unknown:
+            raise InputError(f"batch.shares: no share for source {', '.join(unknown)}", code="config")
+        shares = np.array([config.shares[source] for source in self.by_source])
+        if not shares.sum() > 0:
+            raise InputError(
+                f"batch.shares: nothing to draw: clips are of {list(self.by_source)}, shares {config.shares}",
+                code="config",
+            )
+        self.probabilities = shares / shares.sum()
+
+    def __call__(self, step: int, slot: int) -> Draw:
+        """Draw one slot of one step."""
+        rng = np.random.default_rng([self.seed, step, slot])
+        source = list(self.by_source)[rng.choice(len(self.by_source), p=self.probabilities)]
+        row = self.by_source[source][rng.integers(len(self.by_source[source]))]
+        frames = self._frames(row.num_frames, rng)
+        dropped = bool(rng.random() < self.config.condition_dropout)
+        return Draw(row, frames, dropped, bool(rng.random() < self.config.first_object))
+
+    def _frames(self, num_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        count = self.config.frames
+        if self.config.pick == "scattered":
+            return np.sort(rng.choice(num_frames, count, replace=False))
+        stride = min(self.config.stride, (num_frames - 1) // max(count - 1, 1)) or 1
+        start = rng.integers(num_frames - (count - 1) * stride)
+        return start + stride * np.arange(count)
+
+
+def usable(rows: Sequence[ClipRow], count: int) -> list[ClipRow]:
+    """Rows with pictures of at least `count` frames; logs the others, InputError when none is left."""
+    kept = [row for row in rows if row.num_frames >= count and row.frames_key is not None]
+    left_out = sorted({row.id for row in rows} - {row.id for row in kept})
+    if not kept:
+        raise InputError(
+            f"no pictures of {count} frames among {len(rows)} clips of the split", code="no-clips"
+        )
+    if left_out:
+        logger.warning(
+            "%d clips have no pictures of %d frames and are left out: %s", len(left_out), count, left_out
+        )
+    return kept
+
+
+class ClipCache:
+    """Frames and references of a dataset's clips.
+
+    A dataset that fits in memory is read from the store once, each clip when it is first drawn; of a larger
+    one only what is drawn is read. References stay in memory, the longest unused leaving first.
+    """
+
+    def __init__(self, dataset: Dataset, rows: Sequence[ClipRow], max_bytes: int) -> None:
+        self.dataset = dataset
+        one_frame = num_bytes(FrameTensors.from_window(dataset.read(rows[0], 0, 1)))
+        self.holds_clips = one_frame * sum(row.num_frames for row in rows) <= max_bytes
+        self.clips: dict[str, FrameTensors] = {}
+        self.by_clip = LeastRecent[ReferenceTensors](max_bytes // 4, num_bytes)
+
+    def frames(self, row: ClipRow, positions: NDArray[np.int64]) -> FrameTensors:
+        """The frames of a clip at ascending positions [t]."""
+        if self.holds_clips:
+            if row.id not in self.clips:
+                self.clips[row.id] = FrameTensors.from_window(self.dataset.read(row, 0, row.num_frames))
+            return self.clips[row.id].at(positions)
+        steps = np.unique(np.diff(positions))
+        if len(steps) == 1:
+            window = self.dataset.read(row, int(positions[0]), len(positions), int(steps[0]))
+            return FrameTensors.from_window(window)
+        parts = [FrameTensors.from_window(self.dataset.read(row, int(k), 1)) for k in positions]
+        return stack([part.at(np.array(0)) for part in parts])
+
+    def references(self, row: ClipRow) -> ReferenceTensors:
+        """References of a clip; f_8 as seen in its first frame."""
+        return self.by_clip.get(row.id, lambda: ReferenceTensors.from_window(self.dataset.read(row, 0, 1)))
+
+
+class StepBatches:
+    """The batch of each step, by its number."""
+
+    def __init__(self, dataset: Dataset, draws: Draws, max_bytes: int) -> None:
+        self.draws, self.cache = draws, ClipCache(dataset, draws.rows, max_bytes)
+
+    def __call__(self, step: int) -> Batch:
+        """Draw and read one step's batch."""
+        drawn = [self.draws(step, slot) for slot in range(self.draws.config.clips)]
+        references = stack([self.cache.references(draw.row) for draw in drawn])
+        references.present[:, FIRST_OBJECT_SLOT] &= torch.tensor([draw.first_object for draw in drawn])
+        return Batch(
+            ids=tuple(draw.row.id for draw in drawn),
+            clips=stack([self.cache.frames(draw.row, draw.frames) for draw in drawn]),
+            references=references,
+            dropped=torch.tensor([draw.dropped for draw in drawn]),
+        )
+
+
+def read_steps(batches: StepBatches, start: int, stop: int, ahead: int) -> Iterator[Batch]:
+    """Batches of steps [start, stop); one thread reads up to `ahead` of them before they are asked for."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        pending = deque(reader.submit(batches, step) for step in range(start, min(start + ahead, stop)))
+        for step in range(start + ahead, stop + ahead):
+            if step < stop:
+                pending.append(reader.submit(batches, step))
+            yield pending.popleft().result()
+
+
+Value = TypeVar("Value")
+
+
+class LeastRecent(Generic[Value]):
+    """Values made once and kept up to a number of bytes; the longest unused leave first."""
+
+    def __init__(self, max_bytes: int, size_of: Callable[[Value], int]) -> None:
+        self.max_bytes, self.size_of = max_bytes, size_of
+        self.values: OrderedDict[str, Value] = OrderedDict()
+        self.bytes = 0
+
+    def get(self, key: str, make: Callable[[], Value]) -> Value:
+        """The value of a key, made if it is not there."""
+        if key in self.values:
+            self.values.move_to_end(key)
+            return self.values[key]
+        value = self.values[key] = make()
+        self.bytes += self.size_of(value)
+        while self.bytes > self.max_bytes and len(self.values) > 1:
+            _, oldest = self.values.popitem(last=False)
+            self.bytes -= self.size_of(oldest)
+        return value

@@ -1,0 +1,191 @@
+"""Training: one loop for the image, temporal and human stages (paper, Sec. 3.3, 4.1).
+
+A run's folder holds `config.yaml`, `losses.jsonl`, `checkpoints/` and, when done, `model/`, a saved pipeline
+with the averaged weights. Every random number depends on (seed, step) alone: a run that was stopped and
+resumed ends where an uninterrupted one does.
+"""
+
+import json
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from model.checkpoint import checkpoints, load_checkpoint, prune_checkpoints, read_position, save_checkpoint
+from model.config import ModelConfig
+from model.data import Draws, StepBatches, read_steps
+from model.pipeline import ManiVideoPipeline, build_pipeline
+from model.trainer import Trainer
+from model.training_config import TrainConfig
+from storage.config import load_config, save_config
+from storage.dataset import Dataset
+from storage.errors import InputError
+from storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, float], None]  # (steps done, steps of the run, loss of the last)
+RESUMABLE = {  # settings that a resumed run may change
+    "iterations", "checkpoint_every", "keep", "log_every", "device", "threads", "read_ahead", "cache_gib",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run."""
+
+    model: Path  # folder of the saved pipeline
+    losses: list[float]  # one a step, from the run's beginning
+    seconds: float  # of this call
+
+
+def train(
+    config: TrainConfig,
+    store: Store,
+    out_dir: Path,
+    progress: Progress | None = None,
+    *,
+    resume: bool = False,
+) -> TrainResult:
+    """Train one stage, or go on from the newest checkpoint in `out_dir`.
+
+    Ctrl-C writes a checkpoint and raises KeyboardInterrupt. Raises InputError for settings or data that
+    cannot be trained with, and FloatingPointError, with the clips, where the loss is not a number.
+    """
+    started = time.monotonic()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    pipeline = starting_pipeline(config)
+    layers = pipeline.network.settings.num_layers
+    dataset = Dataset.open(store, config.dataset, layers=layers)
+    draws = Draws(dataset.rows(config.split), config.batch, config.seed)
+    batches = StepBatches(dataset, draws, int(config.cache_gib * 2**30))
+    run = Run(config, out_dir, resume=resume)
+    trainer = Trainer(config, pipeline)
+    first = run.restore(trainer)
+    steps = read_steps(batches, first, config.iterations, config.read_ahead)
+    recent: deque[float] = deque(maxlen=config.log_every)
+    with interruption() as interrupted, run.log.open("a") as log:
+        for step, batch in enumerate(steps, start=first):
+            loss, gradient_norm = trainer.step(step, batch)
+            record = {"step": step, "loss": loss, "gradient_norm": gradient_norm}
+            log.write(json.dumps(record) + "\n")
+            recent.append(loss)
+            if (step + 1) % config.log_every == 0:
+                logger.info("step %d of %d: loss %.4f", step + 1, config.iterations, fmean(recent))
+            if progress is not None:
+                progress(step + 1, config.iterations, loss)
+            done = step + 1 == config.iterations
+            if done or interrupted.is_set() or (step + 1) % config.checkpoint_every == 0:
+                log.flush()
+                run.save(step + 1, trainer)
+            if interrupted.is_set() and not done:
+                raise KeyboardInterrupt(f"stopped after step {step + 1}; resume from {out_dir}")
+    return TrainResult(run.finish(trainer), run.losses(), time.monotonic() - started)
+
+
+def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:
+    """A fresh model, or the saved one that the stage starts from, with the layers that the stage needs."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        if config.init_from is not None:
+            pipeline = ManiVideoPipeline.from_pretrained(config.init_from)
+        else:
+            assert config.model is not None  # TrainConfig wants exactly one of the two
+            pipeline = build_pipeline(load_config(ModelConfig, config.model))
+        if config.stage == "temporal":
+            pipeline.network.set_temporal(True)
+    if pipeline.network.settings.with_temporal and config.batch.pick == "scattered":
+        raise InputError("the model has temporal layers: batch.pick must be 'window'", code="config")
+    return pipeline
+
+
+class Run:
+    """The folder of a run."""
+
+    def __init__(self, config: TrainConfig, folder: Path, *, resume: bool) -> None:
+        self.config, self.folder = config, folder
+        self.log, self.checkpoints = folder / "losses.jsonl", folder / "checkpoints"
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        if checkpoints(self.checkpoints) and not resume:
+            raise InputError(
+                f"{folder} holds a run already: resume it or name another folder", code="run-exists"
+            )
+
+    def restore(self, trainer: Trainer) -> int:
+        """Read the newest checkpoint, if there is one; return the number of steps behind it."""
+        saved = checkpoints(self.checkpoints)
+        if saved:
+            self._check_config(saved[-1])
+        save_config(self.config, self.folder / "config.yaml")
+        if not saved:
+            self.log.write_text("")
+            return 0
+        first = load_checkpoint(saved[-1], trainer.state)
+        lines = self.log.read_text().splitlines(keepends=True)
+        self.log.write_text("".join(line for line in lines if json.loads(line)["step"] < first))
+        logger.info("resuming after step %d", first)
+        return first
+
+    def save(self, step: int, trainer: Trainer) -> None:
+        """Write a checkpoint and delete old ones."""
+        save_checkpoint(self.checkpoints, step, trainer.state, self.config.model_dump(mode="json"))
+        prune_checkpoints(self.checkpoints, self.config.keep)
+
+    def finish(self, trainer: Trainer) -> Path:
+        """Save the pipeline with the averaged weights."""
+        if trainer.state.ema is not None:
+            trainer.state.ema.copy_to(trainer.parameters)
+        staging, final = self.folder / ".staging-model", self.folder / "model"
+        shutil.rmtree(staging, ignore_errors=True)
+        trainer.network.eval()
+        trainer.pipeline.save_pretrained(staging)
+        shutil.rmtree(final, ignore_errors=True)
+        staging.rename(final)
+        return final
+
+    def losses(self) -> list[float]:
+        """The loss of every step so far."""
+        return [json.loads(line)["loss"] for line in self.log.read_text().splitlines()]
+
+    def _check_config(self, checkpoint: Path) -> None:
+        """Raise InputError naming each setting that differs from the checkpoint's and may not."""
+        then: dict[str, Any] = read_position(checkpoint)["config"]
+        now = self.config.model_dump(mode="json")
+        changed = [
+            f"{key} was {then.get(key)!r}, is {now[key]!r}"
+            for key in now
+            if key not in RESUMABLE and then.get(key) != now[key]
+        ]
+        if changed:
+            raise InputError(f"{checkpoint} is of other settings: {'; '.join(changed)}", code="checkpoint")
+
+
+@contextmanager
+def interruption() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into an event, so that the step in progress ends whole; a second Ctrl-C stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can take signals
+        yield event
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)

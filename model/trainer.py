@@ -1,0 +1,141 @@
+"""One training step: noise a batch, predict, weigh the error, move the weights (paper, Sec. 3.3, 4.1).
+
+    loss = w(SNR) · mean_area |prediction − target|²        target: v (or ε) of z_t = √ᾱ z_0 + √(1−ᾱ) ε
+
+Timesteps and noise depend on (seed, step) alone.
+Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
+"""
+
+import math
+from functools import partial
+from itertools import chain
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from model.checkpoint import TrainingState
+from model.clip_tensors import assemble, to_signed
+from model.data import Batch, LeastRecent
+from model.network import ManiVideoNetwork
+from model.pipeline import ManiVideoPipeline
+from model.schedule import min_snr_weights, prediction_target
+from model.training_config import TrainConfig
+
+LATENT_CACHE_BYTES = 2**30
+
+
+def select_trained(network: ManiVideoNetwork, stage: str) -> dict[str, nn.Parameter]:
+    """Parameters that a stage trains, by name; all others are frozen."""
+    chosen = {
+        "image": network.image_parameters,
+        "temporal": network.temporal_parameters,
+        "human": lambda: chain(network.image_parameters(), network.skeleton_parameters()),
+    }[stage]
+    identities = {id(parameter) for parameter in chosen()}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in identities)
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Rate of a step: linear warm-up, then constant or half a cosine down to zero."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    if config.decay == "constant":
+        return config.learning_rate
+    share = (step - config.warmup) / max(config.iterations - config.warmup, 1)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def weighted_loss(prediction: Tensor, target: Tensor, area: Tensor, foreground_weight: float) -> Tensor:
+    """Squared error [b, t, c, h, w] as a mean for each clip [b], in which the area counts more.
+
+    area: bool [b, t, H, W]; a latent cell counts by the share of its pixels that are inside.
+    """
+    height, width = prediction.shape[-2:]
+    inside = F.adaptive_avg_pool2d(area.float(), (height, width))  # [b, t, h, w]
+    weight = 1.0 + (foreground_weight - 1.0) * inside
+    error = (prediction.float() - target).square().mean(dim=2)  # [b, t, h, w]
+    return (error * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+
+
+class Trainer:
+    """The network in training: one call of `step` is one step of the optimizer."""
+
+    def __init__(self, config: TrainConfig, pipeline: ManiVideoPipeline) -> None:
+        self.config, self.pipeline = config, pipeline
+        self.device = torch.device(
+            config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        )
+        self.network = pipeline.network.to(self.device).train()
+        self.codec = pipeline.codec.to(self.device).eval().requires_grad_(False)
+        if config.gradient_checkpointing:
+            self.network.enable_gradient_checkpointing()
+        trained = select_trained(self.network, config.stage)
+        self.parameters = list(trained.values())
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(self.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        ema = EMAModel(self.parameters, config.ema_decay, foreach=True) if config.ema_decay else None
+        self.state = TrainingState(self.network, optimizer, ema, list(trained))
+        self.latents = LeastRecent[Tensor](LATENT_CACHE_BYTES, lambda latents: latents.nbytes)
+
+    def step(self, step: int, batch: Batch) -> tuple[float, float]:
+        """Take one step; return the loss and the gradient's norm before clipping."""
+        loss = self.loss(step, batch.to(self.device))
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_gradient_norm))
+        if not (math.isfinite(value := loss.item()) and math.isfinite(norm)):
+            raise FloatingPointError(f"step {step}: loss {value}, gradient {norm} on clips {list(batch.ids)}")
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.config)
+        self.state.optimizer.step()
+        self.state.optimizer.zero_grad(set_to_none=True)
+        if self.state.ema is not None:
+            self.state.ema.step(self.parameters)
+        return value, norm
+
+    def loss(self, step: int, batch: Batch) -> Tensor:
+        """Loss of one step's batch, a scalar."""
+        network, scheduler = self.network, self.pipeline.scheduler
+        b, t = batch.clips.frames.shape[:2]
+        with torch.no_grad():
+            z_0 = self.codec.encode(to_signed(batch.clips.frames.flatten(0, 1))).unflatten(0, (b, t))
+            conditions = assemble(batch.clips, self._reference_latents(batch), batch.references.points)
+            conditions = conditions.drop(batch.dropped)
+        timestep, noise = self._noise(step, z_0)
+        z_t = scheduler.add_noise(z_0, noise, timestep)
+        bfloat16 = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            # The temporal stage freezes all that encode runs, so leaving its gradient out changes nothing.
+            with torch.set_grad_enabled(self.config.stage != "temporal"):
+                encoded = network.encode(conditions)
+            prediction = network(z_t, timestep, encoded)
+        target = prediction_target(scheduler, z_0, noise, timestep)
+        losses = weighted_loss(prediction, target, batch.clips.area, self.config.foreground_weight)  # [b]
+        if self.config.min_snr_gamma is not None:
+            losses = losses * min_snr_weights(scheduler, timestep, self.config.min_snr_gamma)
+        return losses.mean()
+
+    def _noise(self, step: int, z_0: Tensor) -> tuple[Tensor, Tensor]:
+        """Timesteps [b] and noise [b, t, c, h, w] of a step; drawn on the CPU, the same for any device."""
+        seed = np.random.SeedSequence([self.config.seed, step]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(seed))
+        b, levels = len(z_0), self.pipeline.scheduler.config.num_train_timesteps
+        # Stratified: even a small batch spans low and high noise.
+        stratum = torch.randperm(b, generator=generator) + torch.rand(b, generator=generator)
+        timestep = (stratum * (levels / b)).long()
+        noise = torch.randn(z_0.shape, generator=generator)
+        return timestep.to(self.device), noise.to(self.device)
+
+    def _reference_latents(self, batch: Batch) -> Tensor:
+        """Latents of the references [b, 8, c, h, w], encoded once a clip; zero where absent."""
+
+        def encode(pictures: Tensor) -> Tensor:
+            return self.codec.encode(to_signed(pictures))
+
+        pictures = zip(batch.ids, batch.references.pictures, strict=True)
+        latents = [self.latents.get(clip, partial(encode, references)) for clip, references in pictures]
+        return torch.stack(latents) * batch.references.present[..., None, None, None]

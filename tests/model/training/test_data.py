@@ -1,0 +1,236 @@
+"""Draws, caching and the tensors that conditions are made of."""
+
+import logging
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from model.clip_tensors import (
+    BACKGROUND_SLOT,
+    FIRST_OBJECT_SLOT,
+    NUM_VIEWS,
+    FrameTensors,
+    ReferenceTensors,
+    assemble,
+    composite,
+    conditions_from_window,
+    first_object_crop,
+    resize,
+    stack,
+)
+from model.codec import PixelUnshuffleCodec
+from model.data import Batch, BatchConfig, ClipCache, Draws, LeastRecent, StepBatches, read_steps
+from storage.dataset import ClipWindow, Dataset
+from storage.errors import InputError
+
+LARGE, NOTHING = 2**30, 0  # bytes of cache
+
+
+def equal(a: Batch, b: Batch) -> bool:
+    tensors = [(a.dropped, b.dropped)]
+    tensors += [(getattr(a.clips, name), getattr(b.clips, name)) for name in vars(a.clips)]
+    tensors += [(getattr(a.references, name), getattr(b.references, name)) for name in vars(a.references)]
+    return a.ids == b.ids and all(torch.equal(x, y) for x, y in tensors)
+
+
+def window_of(dataset: Dataset, clip: str, count: int = 1) -> ClipWindow:
+    return dataset.read(dataset.row(f"{clip}/cam0"), 0, count)
+
+
+def test_a_draw_depends_on_seed_step_and_slot_alone(dataset: Dataset) -> None:
+    rows = dataset.rows("train")
+    config = BatchConfig(frames=3)
+    forwards = [Draws(rows, config, seed=1)(step, 0) for step in range(20)]
+    backwards = [Draws(rows, config, seed=1)(step, 0) for step in reversed(range(20))][::-1]
+    for a, b in zip(forwards, backwards, strict=True):
+        assert (a.row, a.dropped, a.first_object) == (b.row, b.dropped, b.first_object)
+        assert np.array_equal(a.frames, b.frames)
+    assert len({(draw.row.id, *draw.frames) for draw in forwards}) > 10
+    other_seed = [Draws(rows, config, seed=2)(step, 0).row.id for step in range(20)]
+    assert other_seed != [draw.row.id for draw in forwards]
+
+
+def test_sources_have_equal_shares_whatever_their_number_of_clips(dataset: Dataset) -> None:
+    draws = Draws(dataset.rows("train"), BatchConfig(clips=1), seed=0)
+    drawn = Counter(draws(step, 0).row.source for step in range(900))
+    assert all(250 < drawn[source] < 350 for source in ("hoi", "object", "human"))
+
+
+def test_a_source_that_is_absent_leaves_its_share_to_the_others(dataset: Dataset) -> None:
+    no_human = [row for row in dataset.rows("train") if row.source != "human"]
+    draws = Draws(no_human, BatchConfig(shares={"hoi": 3, "object": 1, "human": 9}), seed=0)
+    drawn = Counter(draws(step, 0).row.source for step in range(400))
+    assert 260 < drawn["hoi"] < 340
+    with pytest.raises(InputError, match="no share for source human"):
+        Draws(dataset.rows("train"), BatchConfig(shares={"hoi": 1, "object": 1}), seed=0)
+    with pytest.raises(InputError, match="nothing to draw"):
+        Draws(no_human, BatchConfig(shares={"hoi": 0, "object": 0}), seed=0)
+
+
+def test_windows_are_in_a_row_and_their_stride_shrinks_to_fit(dataset: Dataset) -> None:
+    rows = dataset.rows("train")  # clips of six frames
+    config = BatchConfig(frames=3, pick="window", stride=2)
+    frames = [Draws(rows, config, seed=0)(step, 0).frames for step in range(40)]
+    assert {tuple(np.diff(positions)) for positions in frames} == {(2, 2)}
+    assert {int(positions[0]) for positions in frames} == {0, 1}
+    whole = Draws(rows, BatchConfig(frames=6, pick="window", stride=4), seed=0)(0, 0).frames
+    assert np.array_equal(whole, np.arange(6))
+
+
+def test_scattered_frames_are_different_frames_of_the_clip(dataset: Dataset) -> None:
+    draws = Draws(dataset.rows("train"), BatchConfig(frames=4), seed=0)
+    for step in range(20):
+        frames = draws(step, 0).frames
+        assert len(set(frames)) == 4
+        assert 0 <= frames.min() <= frames.max() < 6
+
+
+def test_clips_too_short_to_draw_from_are_named(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    rows = dataset.rows("train")
+    with pytest.raises(InputError, match="no pictures of 7 frames"):
+        Draws(rows, BatchConfig(frames=7), seed=0)
+    motion_alone = [type(rows[0])(**{**vars(rows[0]), "frames_key": None}), *rows[1:]]
+    with caplog.at_level(logging.WARNING):
+        draws = Draws(motion_alone, BatchConfig(), seed=0)
+    assert rows[0].id in caplog.text
+    assert rows[0].id not in {row.id for row in draws.rows}
+
+
+@pytest.mark.parametrize("pick", ["scattered", "window"])
+def test_batches_are_the_same_with_and_without_memory(dataset: Dataset, pick: str) -> None:
+    config = BatchConfig(clips=2, frames=3, pick=pick)
+    draws = Draws(dataset.rows("train"), config, seed=3)
+    cached, read = (StepBatches(dataset, draws, size) for size in (LARGE, NOTHING))
+    assert cached.cache.holds_clips
+    assert not read.cache.holds_clips
+    assert all(equal(cached(step), read(step)) for step in range(6))
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 9])
+def test_reading_ahead_gives_the_same_steps(dataset: Dataset, ahead: int) -> None:
+    batches = StepBatches(dataset, Draws(dataset.rows("train"), BatchConfig(clips=2), seed=0), LARGE)
+    steps = list(read_steps(batches, 2, 6, ahead))
+    assert len(steps) == 4
+    assert all(equal(batches(2 + k), batch) for k, batch in enumerate(steps))
+
+
+def test_dropout_and_the_first_object_are_drawn_for_each_sample(dataset: Dataset) -> None:
+    config = BatchConfig(
+        clips=1, condition_dropout=0.3, first_object=0.5, shares={"hoi": 1, "object": 0, "human": 0}
+    )
+    draws = Draws(dataset.rows("train"), config, seed=0)
+    batches = StepBatches(dataset, draws, LARGE)
+    drawn = [batches(step) for step in range(200)]
+    assert 40 < sum(bool(batch.dropped) for batch in drawn) < 80
+    assert 50 < sum(bool(batch.references.present[0, FIRST_OBJECT_SLOT]) for batch in drawn) < 130
+    assert all(batch.references.present[0, :FIRST_OBJECT_SLOT].all() for batch in drawn)
+
+
+def test_normals_survive_repacking_bit_by_bit(dataset: Dataset) -> None:
+    window = window_of(dataset, "hoi0", count=6)
+    clips = stack([FrameTensors.from_window(window)])
+    conditions = assemble(clips, torch.zeros(1, 8, 48, 4, 4), torch.zeros(1, 5, 3))
+    assert np.array_equal(conditions.normals[0].movedim(2, -1).numpy(), window.normals)
+    assert np.allclose(conditions.confidence[0].numpy(), window.confidence, atol=5e-4)
+    assert not conditions.skeleton.any()
+
+
+def test_object_only_clips_have_no_hand_layers_and_human_clips_only_a_background(dataset: Dataset) -> None:
+    codec = PixelUnshuffleCodec()
+    thing = conditions_from_window(window_of(dataset, "object0"), codec)
+    assert thing.normals[:, :, 0].any()
+    assert not thing.normals[:, :, 1:].any()
+    human = conditions_from_window(window_of(dataset, "human0"), codec, first_object=True)
+    given = human.references[0].flatten(1).any(dim=1)
+    assert given.nonzero().flatten().tolist() == [BACKGROUND_SLOT]
+    assert not any(tensor.any() for tensor in (human.normals, human.confidence, human.points))
+
+
+def test_the_first_object_is_absent_unless_asked_for(dataset: Dataset) -> None:
+    window = window_of(dataset, "object0")
+    codec = PixelUnshuffleCodec()
+    without = conditions_from_window(window, codec)
+    given = conditions_from_window(window, codec, first_object=True)
+    assert not without.references[:, FIRST_OBJECT_SLOT].any()
+    assert given.references[:, FIRST_OBJECT_SLOT].any()
+    assert torch.equal(without.references[:, :FIRST_OBJECT_SLOT], given.references[:, :FIRST_OBJECT_SLOT])
+
+
+def test_references_are_in_the_paper_s_order_at_the_frames_size(dataset: Dataset) -> None:
+    window = window_of(dataset, "hoi1")
+    references = ReferenceTensors.from_window(window)
+    assert references.pictures.shape == (8, 3, *window.mask.shape[1:])
+    assert torch.equal(
+        references.pictures[:NUM_VIEWS], resize(composite(window.views), window.mask.shape[1:])
+    )
+    background = references.pictures[BACKGROUND_SLOT].permute(1, 2, 0).numpy()
+    assert np.array_equal(background, window.background)
+
+
+def test_the_first_object_s_crop_leaves_out_what_hides_it() -> None:
+    confidence = np.zeros((1, 7, 8, 8), np.float32)
+    confidence[0, 0, 2:6, 1:5] = 0.5  # object
+    confidence[0, 2, 2:6, 1:3] = 0.9  # a nearer thumb over its left half
+    frames = np.full((1, 8, 8, 3), 7, np.uint8)
+    crop = first_object_crop(_window(frames, confidence))
+    assert crop is not None
+    assert crop.shape == (4, 4, 3)
+    assert (crop[:, 1:3] == 7).all()  # two columns are left, centred
+    assert (crop[:, [0, 3]] == 255).all()
+
+
+def test_a_hidden_object_and_motion_without_pictures_have_no_crop() -> None:
+    confidence = np.zeros((1, 7, 8, 8), np.float32)
+    confidence[0, 0, 3, 3], confidence[0, 1, 3, 3] = 0.5, 0.6
+    assert first_object_crop(_window(np.zeros((1, 8, 8, 3), np.uint8), confidence)) is None
+    confidence[0, 1] = 0
+    assert first_object_crop(_window(np.zeros((0, 8, 8, 3), np.uint8), confidence)) is None
+
+
+def test_views_stand_on_white() -> None:
+    pictures = np.array([[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 127]], np.uint8)[None, None]
+    assert composite(pictures)[0, 0].tolist() == [[10, 20, 30], [255, 255, 255], [128, 128, 128]]
+
+
+def test_shrinking_a_picture_averages_instead_of_skipping() -> None:
+    checks = np.zeros((1, 32, 32, 3), np.uint8)
+    checks[:, ::2, ::2] = checks[:, 1::2, 1::2] = 255
+    assert (resize(checks, (8, 8)).float() - 127.5).abs().max() < 2
+
+
+def test_the_longest_unused_value_leaves_first() -> None:
+    made: list[str] = []
+
+    def make(key: str) -> str:
+        made.append(key)
+        return key
+
+    cache = LeastRecent[str](max_bytes=2, size_of=len)
+    for key in ("a", "b", "a", "c", "a", "b"):
+        assert cache.get(key, lambda key=key: make(key)) == key
+    assert made == ["a", "b", "c", "b"]
+
+
+def test_a_clip_is_read_from_the_store_once(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = dataset.rows("train")
+    cache = ClipCache(dataset, rows, LARGE)
+    first = cache.frames(rows[0], np.array([1, 4]))
+    monkeypatch.setattr(dataset, "read", None)  # any further read would fail
+    assert torch.equal(cache.frames(rows[0], np.array([1, 4])).frames, first.frames)
+
+
+def _window(frames: NDArray[np.uint8], confidence: NDArray[np.float32]) -> ClipWindow:
+    size = confidence.shape[-1]
+    return ClipWindow(
+        normals=np.zeros((*confidence.shape, 3), np.float32),
+        confidence=confidence,
+        frames=frames,
+        mask=confidence.max(axis=1) > 0,
+        background=np.zeros((size, size, 3), np.uint8),
+        views=np.zeros((6, size, size, 4), np.uint8),
+        points=np.zeros((5, 3), np.float32),
+        joints_2d=np.zeros((1, 2, 21, 2), np.float32),
+    )

@@ -1,0 +1,98 @@
+"""Evaluation: metrics.json as its readers expect it, baselines in closed form, honest nulls."""
+
+import json
+
+import numpy as np
+import pytest
+
+from model.config import ModelConfig
+from model.evaluate import EvaluateConfig, GeneratedClip, compare, evaluate, mean_frame, summarize
+from model.metrics import masked_psnr
+from model.pipeline import ManiVideoPipeline, build_pipeline
+from storage.config import load_config
+from storage.dataset import Dataset
+from storage.errors import InputError
+
+CONFIG = EvaluateConfig(num_frames=4, num_inference_steps=2)
+
+
+@pytest.fixture
+def pipeline(model_yaml: str) -> ManiVideoPipeline:
+    pipeline = build_pipeline(load_config(ModelConfig, model_yaml))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_metrics_have_every_figure_or_say_why_not(pipeline: ManiVideoPipeline, dataset: Dataset) -> None:
+    pictures: list[GeneratedClip] = []
+    result = evaluate(pipeline, dataset, dataset.rows("test"), CONFIG, pictures.append)
+    metrics = json.loads(json.dumps(result.metrics, allow_nan=False))
+    assert [clip["id"] for clip in metrics["clips"]] == ["held0/cam0", "held1/cam0"]
+    assert metrics["psnr"] == pytest.approx(np.mean([clip["psnr"] for clip in metrics["clips"]]))
+    assert set(metrics["baselines"]) == {"first_frame", "mean_frame"}
+    for name in ("psnr", "ssim"):
+        assert isinstance(metrics[name], float)
+        assert all(isinstance(baseline[name], float) for baseline in metrics["baselines"].values())
+    for name in ("lpips", "fid", "mpjpe"):
+        assert metrics[name] is None
+        assert metrics["notes"][name].startswith("not computed")
+    assert metrics["calibrated"] == {"psnr": True, "ssim": True, "flicker": True}
+    for clip, figures in zip(pictures, metrics["clips"], strict=True):
+        assert clip.generated.shape == clip.truth.shape == (4, 16, 16, 3)
+        assert clip.generated.dtype == np.uint8
+        assert masked_psnr(clip.generated, clip.truth, clip.area) == pytest.approx(figures["psnr"])
+
+
+def test_the_same_seed_generates_the_same_clip(pipeline: ManiVideoPipeline, dataset: Dataset) -> None:
+    rows = dataset.rows("test")[:1]
+    once, again = (evaluate(pipeline, dataset, rows, CONFIG).metrics for _ in range(2))
+    other = evaluate(pipeline, dataset, rows, CONFIG.model_copy(update={"seed": 1})).metrics
+    assert once == again
+    assert once["psnr"] != other["psnr"]
+
+
+def test_the_baselines_are_the_true_first_frame_and_the_mean_training_frame(
+    pipeline: ManiVideoPipeline, dataset: Dataset
+) -> None:
+    row = dataset.rows("test")[0]
+    figures = evaluate(pipeline, dataset, [row], CONFIG).metrics["baselines"]
+    window = dataset.read(row, 0, 4)
+    first = np.repeat(window.frames[:1], 4, axis=0)
+    assert figures["first_frame"]["psnr"] == pytest.approx(masked_psnr(first, window.frames, window.mask))
+    hoi = [dataset.read(dataset.row(f"hoi{k}/cam0"), 0, 6).frames for k in range(2)]
+    mean = np.rint(np.concatenate(hoi).mean(axis=0)).astype(np.uint8)
+    repeated = np.repeat(mean[None], 4, axis=0)
+    assert figures["mean_frame"]["psnr"] == pytest.approx(masked_psnr(repeated, window.frames, window.mask))
+    assert figures["first_frame"]["flicker"] > 0
+
+
+def test_the_mean_frame_is_of_clips_with_hands_and_object_alone(dataset: Dataset) -> None:
+    rows = dataset.rows("train")
+    hoi = [row for row in rows if row.source == "hoi"]
+    mean = mean_frame(dataset, rows, frames_per_clip=3)
+    assert mean is not None
+    assert np.array_equal(mean, mean_frame(dataset, hoi, frames_per_clip=3))
+    assert mean_frame(dataset, [row for row in rows if row.source != "hoi"], frames_per_clip=3) is None
+
+
+def test_a_clip_without_an_area_is_generated_but_has_no_figures(
+    pipeline: ManiVideoPipeline, dataset: Dataset
+) -> None:
+    rows = [dataset.row("human0/cam0"), dataset.rows("test")[0]]
+    metrics = evaluate(pipeline, dataset, rows, CONFIG).metrics
+    assert metrics["clips"][0]["psnr"] is None
+    assert metrics["psnr"] == metrics["clips"][1]["psnr"]
+    assert "human0/cam0" in metrics["notes"]["psnr"]
+
+
+def test_no_clips_is_an_error_and_a_perfect_copy_has_no_psnr(
+    pipeline: ManiVideoPipeline, dataset: Dataset
+) -> None:
+    with pytest.raises(InputError, match="toy: no clips to evaluate"):
+        evaluate(pipeline, dataset, [], CONFIG)
+    frames, area = np.zeros((2, 16, 16, 3), np.uint8), np.ones((2, 16, 16), bool)
+    perfect = compare(frames, frames, area)
+    assert perfect == {"psnr": None, "ssim": pytest.approx(1.0), "flicker": 0.0}
+    metrics = summarize([{"id": "a", **perfect, "baselines": {}}], has_mean=False)
+    assert "mean_frame" in str(metrics["notes"])
+    assert metrics["baselines"]["mean_frame"]["psnr"] is None

@@ -1,0 +1,200 @@
+"""Training runs: exact resume, frozen parts, interruption, and what a run leaves behind."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model.config import ModelConfig
+from model.data import Draws, StepBatches
+from model.pipeline import ManiVideoPipeline, build_pipeline
+from model.train import starting_pipeline, train
+from model.trainer import Trainer, learning_rate, select_trained, weighted_loss
+from model.training_config import TrainConfig
+from storage.config import load_config
+from storage.dataset import Dataset
+from storage.errors import InputError
+from storage.store import Store
+
+
+def final_weights(run: Path) -> dict[str, Tensor]:
+    """Weights, averaged weights and the optimizer's moments at the end of a run."""
+    last = max((run / "checkpoints").iterdir())
+    optimizer = torch.load(last / "optimizer.pt", weights_only=True)["state"]
+    moments = {f"{k}.{name}": tensor for k, state in optimizer.items() for name, tensor in state.items()}
+    averaged = {f"ema.{name}": tensor for name, tensor in load_file(last / "ema.safetensors").items()}
+    return load_file(last / "network.safetensors") | averaged | moments
+
+
+def interrupt_after(step: int) -> Callable[[int, int, float], None]:
+    """A progress callback that presses Ctrl-C."""
+
+    def press(done: int, total: int, loss: float) -> None:
+        if done == step:
+            signal.raise_signal(signal.SIGINT)
+
+    return press
+
+
+@pytest.fixture(scope="module")
+def image_run(store: Store, image_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("image")
+    train(image_config, store, folder)
+    return folder
+
+
+def test_a_run_stopped_by_ctrl_c_and_resumed_equals_one_that_never_stopped(
+    store: Store, image_config: TrainConfig, image_run: Path, tmp_path: Path
+) -> None:
+    stopped = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt, match="after step 3"):
+        train(image_config, store, stopped, interrupt_after(3))
+    assert not (stopped / "model").exists()
+    result = train(image_config, store, stopped, resume=True)
+
+    straight, resumed = final_weights(image_run), final_weights(stopped)
+    assert straight.keys() == resumed.keys()
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+    assert len(result.losses) == image_config.iterations
+    assert (stopped / "losses.jsonl").read_text() == (image_run / "losses.jsonl").read_text()
+
+
+def test_ctrl_c_is_python_s_own_again_after_training(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(image_config, store, tmp_path, interrupt_after(1))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_saved_pipeline_has_the_averaged_weights(image_run: Path) -> None:
+    saved = ManiVideoPipeline.from_pretrained(image_run / "model").network.state_dict()
+    averaged = load_file(image_run / "checkpoints" / "step-00000006" / "ema.safetensors")
+    trained = load_file(image_run / "checkpoints" / "step-00000006" / "network.safetensors")
+    assert all(torch.equal(saved[name], averaged[name]) for name in averaged)
+    assert any(not torch.equal(saved[name], trained[name]) for name in averaged)
+
+
+def test_the_temporal_stage_changes_motion_modules_alone(
+    store: Store, image_config: TrainConfig, image_run: Path, tmp_path: Path
+) -> None:
+    config = TrainConfig(
+        stage="temporal",
+        dataset="toy",
+        init_from=image_run / "model",
+        iterations=3,
+        learning_rate=1e-2,
+        ema_decay=0.0,
+        batch={"clips": 1, "frames": 5, "pick": "window"},
+    )
+    result = train(config, store, tmp_path / "temporal")
+    before = ManiVideoPipeline.from_pretrained(image_run / "model").network.state_dict()
+    after = ManiVideoPipeline.from_pretrained(result.model).network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    motion = {name: tensor for name, tensor in after.items() if name not in before}
+    assert motion
+    assert all(".motion." in name for name in motion)
+    assert any(tensor.any() for name, tensor in motion.items() if "proj_out" in name)  # zero before training
+
+
+def test_the_human_stage_trains_the_skeleton_guider_too(model_yaml: Path) -> None:
+    network = build_pipeline(load_config(ModelConfig, model_yaml)).network
+    network.set_temporal(True)
+    image, temporal, human = (set(select_trained(network, stage)) for stage in ("image", "temporal", "human"))
+    everything = {name for name, _ in network.named_parameters()}
+    assert image.isdisjoint(temporal)
+    assert all(name.startswith("skeleton_guider.") for name in human - image)
+    assert human - image
+    assert human | temporal == everything
+
+
+def test_training_fits_one_batch(dataset: Dataset, image_config: TrainConfig) -> None:
+    config = image_config.model_copy(update={"learning_rate": 1e-2, "decay": "constant"})
+    batch = StepBatches(dataset, Draws(dataset.rows("train"), config.batch, seed=0), 2**30)(0)
+    trainer = Trainer(config, starting_pipeline(config))
+    losses = [trainer.step(0, batch)[0] for _ in range(25)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_broken_loss_stops_with_the_clips_named(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    huge = image_config.model_copy(update={"learning_rate": 1e30, "warmup": 0, "decay": "constant"})
+    with pytest.raises(FloatingPointError, match=r"step \d: loss .* on clips \['.*/cam0'"):
+        train(huge, store, tmp_path)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(
+    store: Store, image_config: TrainConfig, image_run: Path
+) -> None:
+    with pytest.raises(InputError, match="holds a run already"):
+        train(image_config, store, image_run)
+    assert (
+        train(image_config, store, image_run, resume=True).model == image_run / "model"
+    )  # nothing left to do
+
+
+def test_a_resume_with_other_settings_names_them(
+    store: Store, image_config: TrainConfig, image_run: Path
+) -> None:
+    changed = image_config.model_copy(update={"seed": 7, "keep": 5})
+    before = (image_run / "config.yaml").read_text()
+    with pytest.raises(InputError, match=r"other settings: seed was 0, is 7$"):
+        train(changed, store, image_run, resume=True)
+    assert (image_run / "config.yaml").read_text() == before
+
+
+def test_old_checkpoints_are_pruned_and_the_log_has_every_step(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    config = image_config.model_copy(update={"checkpoint_every": 2, "keep": 2})
+    train(config, store, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-00000004",
+        "step-00000006",
+    ]
+    log = [json.loads(line) for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == list(range(6))
+    assert load_config(TrainConfig, tmp_path / "config.yaml") == config
+
+
+def test_scattered_frames_do_not_pass_motion_modules(
+    store: Store, image_config: TrainConfig, image_run: Path, tmp_path: Path
+) -> None:
+    temporal = image_config.model_copy(
+        update={"stage": "temporal", "model": None, "init_from": image_run / "model"}
+    )
+    with pytest.raises(InputError, match=r"batch\.pick must be 'window'"):
+        train(temporal, store, tmp_path / "temporal")
+
+
+def test_a_config_needs_exactly_one_start(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text("{stage: image, dataset: toy}")
+    with pytest.raises(InputError, match="exactly one of 'model' and 'init_from'"):
+        load_config(TrainConfig, tmp_path / "t.yaml")
+
+
+def test_learning_rate_warms_up_and_falls_along_a_cosine(image_config: TrainConfig) -> None:
+    config = image_config.model_copy(update={"learning_rate": 1.0, "warmup": 4, "iterations": 12})
+    rates = [learning_rate(step, config) for step in range(13)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[8] == pytest.approx(0.5)
+    assert rates[12] == pytest.approx(0.0)
+    assert learning_rate(12, config.model_copy(update={"decay": "constant"})) == 1.0
+
+
+def test_the_loss_weighs_the_area_and_stays_a_mean() -> None:
+    area = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    area[..., :4] = True
+    error = torch.zeros(1, 1, 3, 2, 2)
+    error[..., 0] = 2.0  # inside: squared error 4; outside: 0
+    zero = torch.zeros_like(error)
+    assert weighted_loss(error, zero, area, 1.0) == pytest.approx(2.0)
+    assert weighted_loss(error, zero, area, 3.0) == pytest.approx(4.0 * 3 / 4)
+    assert weighted_loss(torch.ones_like(error), zero, area, 3.0) == pytest.approx(1.0)
