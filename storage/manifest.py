@@ -14,7 +14,7 @@ from typing import Any
 
 from storage.digests import digest_bytes
 from storage.errors import InputError
-from storage.store import DATASETS, Store
+from storage.store import DATASETS, Problem, Store
 
 SCHEMA_VERSION = 1
 
@@ -133,6 +133,12 @@ def dataset_names(store: Store) -> list[str]:
 def referenced_records(store: Store) -> set[tuple[str, str]]:
     """Return (kind, key) of every record that any dataset of a store needs."""
     return set().union(*(Manifest.read(store, name).records() for name in dataset_names(store)))
+
+
+def missing_records(store: Store) -> list[Problem]:
+    """Return the records that datasets need and the store lacks."""
+    missing = sorted((kind, key) for kind, key in referenced_records(store) if not store.has(kind, key))
+    return [Problem(kind, key, "a dataset needs it, and it is not there") for kind, key in missing]
 
 
 def assign_split(session: str, test_fraction: float) -> str:

@@ -70,7 +70,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Problem:
-    """A record that is not what it was when written."""
+    """A record that is not as it should be."""
 
     kind: str
     key: str

@@ -147,7 +147,7 @@ def open_gltf(path: Path) -> Gltf:
         raise InputError(f"{path}: empty file", code="empty-file")
     text, binary = _split_glb(path, data) if data[:4] == b"glTF" else (data, b"")
     try:
-        tree = json.loads(text.decode("utf-8"))
+        tree = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not glTF: {error}", code="not-gltf") from error
     if not isinstance(tree, dict) or not isinstance(tree.get("asset"), dict):
@@ -156,6 +156,11 @@ def open_gltf(path: Path) -> Gltf:
     if version.partition(".")[0] != "2":
         raise InputError.mismatch(path, "asset.version", found=version, wanted="2.x", code="gltf-version")
     return Gltf(path, tree, binary)
+
+
+def _refuse_constant(name: str) -> float:
+    """Refuse NaN and Infinity, which Python's reader knows and JSON does not."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def _split_glb(path: Path, data: bytes) -> tuple[bytes, bytes]:

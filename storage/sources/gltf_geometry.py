@@ -56,13 +56,9 @@ def read_primitive(gltf: Gltf, tree: dict[str, Any], placement: Placement) -> Pr
     if np.linalg.det(scene_from_mesh[0, :, :3]) < 0:  # a mirror turns triangles inside out
         faces = faces[:, ::-1]
     positions = _apply(scene_from_mesh, positions[used])
-    if not np.isfinite(positions).all():
-        raise InputError(f"{gltf.path}: a vertex position is not finite", code="non-finite")
     colors = gltf.accessor(attributes["COLOR_0"])[used] if "COLOR_0" in attributes else None
-    uv_names = [name for name in attributes if name.startswith("TEXCOORD_")]
-    uv_sets = {
-        int(name.removeprefix("TEXCOORD_")): gltf.accessor(attributes[name])[used] for name in uv_names
-    }
+    uv_sets = _read_uv_sets(gltf, attributes, used)
+    _check_finite(gltf, [positions, *uv_sets.values(), *([] if colors is None else [colors])])
     if "NORMAL" not in attributes:
         return _flat(positions, faces, colors, uv_sets)
     normals = _morphed(gltf, tree, "NORMAL", placement.weights)[used]
@@ -72,6 +68,21 @@ def read_primitive(gltf: Gltf, tree: dict[str, Any], placement: Placement) -> Pr
 
 def _accessor(gltf: Gltf, index: int) -> dict[str, Any]:
     return gltf.tree["accessors"][index]
+
+
+def _read_uv_sets(
+    gltf: Gltf, attributes: dict[str, int], used: NDArray[np.int64]
+) -> dict[int, NDArray[np.float64]]:
+    """Return the texture coordinates [V, 2] of every set."""
+    names = [name for name in attributes if name.startswith("TEXCOORD_")]
+    return {int(name.removeprefix("TEXCOORD_")): gltf.accessor(attributes[name])[used] for name in names}
+
+
+def _check_finite(gltf: Gltf, arrays: list[NDArray[np.float64]]) -> None:
+    if not all(np.isfinite(values).all() for values in arrays):
+        raise InputError(
+            f"{gltf.path}: a vertex's position, colour or texture coordinate is not finite", code="non-finite"
+        )
 
 
 def _morphed(gltf: Gltf, tree: dict[str, Any], name: str, weights: tuple[float, ...]) -> NDArray[np.float64]:

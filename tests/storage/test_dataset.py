@@ -12,7 +12,15 @@ from render.mlo import encode_depth, encode_normals
 from render.scene import NUM_POINTS
 from storage.dataset import Dataset, dilate
 from storage.errors import InputError
-from storage.manifest import ClipRow, Manifest, Quarantined, assign_split, read_or_new, referenced_records
+from storage.manifest import (
+    ClipRow,
+    Manifest,
+    Quarantined,
+    assign_split,
+    missing_records,
+    read_or_new,
+    referenced_records,
+)
 from storage.recipe import Recipe
 from storage.records import (
     FramesData,
@@ -215,6 +223,11 @@ def test_references_are_those_of_every_dataset(store: Store, row: ClipRow) -> No
     Manifest("two", (replace(row, layers_key=None, object_keys=(), frames_key="ff"),)).write(store)
     assert referenced_records(store) == {*row.records(), ("frames", "ff")}
     assert len(row.records()) == 3
+
+
+def test_missing_records_are_found(store: Store, row: ClipRow) -> None:
+    Manifest("demo", (row, replace(row, id="take/side", frames_key="ff"))).write(store)
+    assert [(problem.kind, problem.key) for problem in missing_records(store)] == [("frames", "ff")]
 
 
 def test_unknown_dataset_names_those_there_are(store: Store) -> None:

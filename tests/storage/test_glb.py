@@ -1,5 +1,6 @@
 """GLB files become meshes: transforms, materials and texture coordinates as glTF defines them."""
 
+import contextlib
 import io
 import json
 import struct
@@ -63,7 +64,7 @@ class Builder:
         return path
 
 
-def one_primitive(builder: Builder, **primitive: Any) -> dict[str, Any]:
+def one_primitive(**primitive: Any) -> dict[str, Any]:
     """A scene of one node with one primitive."""
     return {
         "scenes": [{"nodes": [0]}],
@@ -73,7 +74,7 @@ def one_primitive(builder: Builder, **primitive: Any) -> dict[str, Any]:
 
 
 def triangle(builder: Builder, **more: Any) -> dict[str, Any]:
-    return one_primitive(builder, attributes={"POSITION": builder.accessor(TRIANGLE)}, **more)
+    return one_primitive(attributes={"POSITION": builder.accessor(TRIANGLE)}, **more)
 
 
 def code_of(path: Path) -> str:
@@ -111,7 +112,7 @@ def test_same_mesh_gives_the_same_bytes(mesh: Mesh) -> None:
 def test_no_normals_means_flat_ones(tmp_path: Path) -> None:
     builder = Builder()
     strip = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 1]], np.float32)
-    tree = one_primitive(builder, attributes={"POSITION": builder.accessor(strip)}, mode=5)
+    tree = one_primitive(attributes={"POSITION": builder.accessor(strip)}, mode=5)
     read = load_glb(builder.save(tmp_path / "a.glb", **tree))
     assert read.faces.shape == (2, 3)
     edges = read.vertices[read.faces[:, 1:]] - read.vertices[read.faces[:, :1]]
@@ -124,7 +125,7 @@ def test_no_normals_means_flat_ones(tmp_path: Path) -> None:
 def test_fan_and_unindexed_triangles(tmp_path: Path) -> None:
     builder = Builder()
     ring = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float32)
-    tree = one_primitive(builder, attributes={"POSITION": builder.accessor(ring)}, mode=6)
+    tree = one_primitive(attributes={"POSITION": builder.accessor(ring)}, mode=6)
     read = load_glb(builder.save(tmp_path / "a.glb", **tree))
     assert np.array_equal(read.vertices[read.faces], ring[[[0, 1, 2], [0, 2, 3]]])
 
@@ -151,7 +152,7 @@ def test_normals_turn_with_uneven_scale(tmp_path: Path) -> None:
     slope = np.array([[0, 0, 0], [1, 0, -1], [0, 1, 0]], np.float32)
     normal = np.tile(np.array([1, 0, 1], np.float32) / np.sqrt(2).astype(np.float32), (3, 1))
     attributes = {"POSITION": builder.accessor(slope), "NORMAL": builder.accessor(normal)}
-    tree = one_primitive(builder, attributes=attributes)
+    tree = one_primitive(attributes=attributes)
     tree["nodes"] = [{"mesh": 0, "scale": [3, 1, 1]}]
     read = load_glb(builder.save(tmp_path / "a.glb", **tree))
     assert np.allclose(read.normals, np.array([1, 0, 3]) / np.sqrt(10), atol=1e-6)
@@ -161,7 +162,7 @@ def test_bad_normals_are_computed_anew(tmp_path: Path) -> None:
     builder = Builder()
     normals = np.array([[0, 0, 0], [np.nan, 0, 0], [0, 0, 5]], np.float32)
     attributes = {"POSITION": builder.accessor(TRIANGLE), "NORMAL": builder.accessor(normals)}
-    read = load_glb(builder.save(tmp_path / "a.glb", **one_primitive(builder, attributes=attributes)))
+    read = load_glb(builder.save(tmp_path / "a.glb", **one_primitive(attributes=attributes)))
     assert np.allclose(read.normals, (0, 0, 1))
 
 
@@ -181,7 +182,7 @@ def test_sparse_and_normalised_values_are_decoded(tmp_path: Path) -> None:
         "TEXCOORD_0": builder.accessor(uvs, normalized=True),
     }
     source = builder.picture(np.zeros((2, 2, 4), np.uint8))
-    tree = one_primitive(builder, attributes=attributes, material=0)
+    tree = one_primitive(attributes=attributes, material=0)
     tree |= {"materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]}
     read = load_glb(builder.save(tmp_path / "a.glb", **tree, textures=[{"source": source}]))
     assert np.array_equal(read.vertices, TRIANGLE)
@@ -196,7 +197,7 @@ def test_interleaved_vertices_are_read(tmp_path: Path) -> None:
     builder.tree["bufferViews"][view]["byteStride"] = 24
     item = {"bufferView": view, "componentType": 5126, "count": 3, "type": "VEC3"}
     builder.tree["accessors"] = [item, {**item, "byteOffset": 12}]
-    tree = one_primitive(builder, attributes={"POSITION": 0, "NORMAL": 1})
+    tree = one_primitive(attributes={"POSITION": 0, "NORMAL": 1})
     read = load_glb(builder.save(tmp_path / "a.glb", **tree))
     assert np.array_equal(read.vertices, TRIANGLE)
     assert np.array_equal(read.normals, normals)
@@ -215,7 +216,7 @@ def test_texture_takes_its_own_coordinates_through_its_transform(tmp_path: Path)
     transform = {"offset": [0, 1], "rotation": np.pi / 2, "scale": [0.5, 0.5], "texCoord": 1}
     reference = {"index": 0, "extensions": {"KHR_texture_transform": transform}}
     material = {"pbrMetallicRoughness": {"baseColorTexture": reference}, "emissiveTexture": {"index": 0}}
-    tree = one_primitive(builder, attributes=attributes, material=0) | {"materials": [material]}
+    tree = one_primitive(attributes=attributes, material=0) | {"materials": [material]}
     path = builder.save(
         tmp_path / "a.glb",
         **tree,
@@ -240,7 +241,7 @@ def test_webp_texture_wins_over_its_fallback(tmp_path: Path) -> None:
         "POSITION": builder.accessor(TRIANGLE),
         "TEXCOORD_0": builder.accessor(TRIANGLE[:, :2].copy()),
     }
-    tree = one_primitive(builder, attributes=attributes, material=0)
+    tree = one_primitive(attributes=attributes, material=0)
     tree |= {"materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]}
     tree |= {"textures": [{"source": png, "extensions": {"EXT_texture_webp": {"source": webp}}}]}
     texture = load_glb(builder.save(tmp_path / "a.glb", **tree)).materials[0].base_color_texture
@@ -255,7 +256,7 @@ def test_sixteen_bit_grey_texture_keeps_its_range(tmp_path: Path) -> None:
         "POSITION": builder.accessor(TRIANGLE),
         "TEXCOORD_0": builder.accessor(TRIANGLE[:, :2].copy()),
     }
-    tree = one_primitive(builder, attributes=attributes, material=0)
+    tree = one_primitive(attributes=attributes, material=0)
     tree |= {"materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]}
     read = load_glb(builder.save(tmp_path / "a.glb", **tree, textures=[{"source": source}]))
     texture = read.materials[0].base_color_texture
@@ -268,7 +269,7 @@ def test_specular_glossiness_becomes_base_color(tmp_path: Path) -> None:
     gloss = {"diffuseFactor": [0.2, 0.4, 0.6, 0.5], "specularFactor": [0.0, 0.0, 0.0]}
     metal = {"diffuseFactor": [0.0, 0.0, 0.0, 1.0], "specularFactor": [0.9, 0.6, 0.1]}
     attributes = {"POSITION": builder.accessor(TRIANGLE)}
-    tree = one_primitive(builder) | {
+    tree = one_primitive() | {
         "meshes": [{"primitives": [{"attributes": attributes, "material": k} for k in range(2)]}],
         "materials": [{"extensions": {"KHR_materials_pbrSpecularGlossiness": g}} for g in (gloss, metal)],
     }
@@ -313,7 +314,7 @@ def test_skin_stands_in_the_pose_of_its_joints(tmp_path: Path) -> None:
         "JOINTS_0": builder.accessor(np.tile(np.array([0, 1, 0, 0], np.uint8), (3, 1))),
         "WEIGHTS_0": builder.accessor(np.tile(np.array([0.25, 0.75, 0, 0], np.float32), (3, 1))),
     }
-    tree = one_primitive(builder, attributes=attributes)
+    tree = one_primitive(attributes=attributes)
     inverse_bind = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))
     inverse_bind[:, 3, 0] = -1  # stored by columns: a translation by -1 along x
     tree["nodes"] = [
@@ -333,9 +334,7 @@ def test_only_used_vertices_are_kept(tmp_path: Path) -> None:
     normals = np.tile(np.array([0, 0, 1], np.float32), (5, 1))
     attributes = {"POSITION": builder.accessor(positions), "NORMAL": builder.accessor(normals)}
     indices = builder.accessor(np.array([2, 3, 4], np.uint16))
-    read = load_glb(
-        builder.save(tmp_path / "a.glb", **one_primitive(builder, attributes=attributes, indices=indices))
-    )
+    read = load_glb(builder.save(tmp_path / "a.glb", **one_primitive(attributes=attributes, indices=indices)))
     assert np.array_equal(read.vertices, TRIANGLE)
 
 
@@ -395,13 +394,36 @@ def test_accessor_beyond_its_data_is_quarantined(tmp_path: Path) -> None:
     assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "accessor-range"
 
 
+def test_coordinates_that_are_no_numbers_are_quarantined(tmp_path: Path) -> None:
+    for name, width in (("POSITION", 3), ("TEXCOORD_0", 2), ("COLOR_0", 4)):
+        builder = Builder()
+        values = {"POSITION": TRIANGLE, name: np.full((3, width), np.nan, np.float32)}
+        attributes = {key: builder.accessor(value) for key, value in values.items()}
+        path = builder.save(tmp_path / "a.glb", **one_primitive(attributes=attributes))
+        assert code_of(path) == "non-finite"
+    builder = Builder()
+    tree = triangle(builder) | {"materials": [{"emissiveFactor": [float("nan")] * 3}]}
+    assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "not-gltf"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_files_load_or_are_quarantined(tmp_path: Path, mesh: Mesh, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    data = bytearray(encode_glb(mesh))
+    for place in rng.integers(0, len(data), rng.integers(1, 30)):
+        data[place] = rng.integers(256)
+    (tmp_path / "a.glb").write_bytes(data)
+    with contextlib.suppress(InputError):  # any other error fails the test
+        assert np.isfinite(load_glb(tmp_path / "a.glb").vertices).all()
+
+
 def test_undecodable_texture_is_quarantined(tmp_path: Path) -> None:
     builder = Builder()
     attributes = {
         "POSITION": builder.accessor(TRIANGLE),
         "TEXCOORD_0": builder.accessor(TRIANGLE[:, :2].copy()),
     }
-    tree = one_primitive(builder, attributes=attributes, material=0)
+    tree = one_primitive(attributes=attributes, material=0)
     tree |= {"materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]}
     tree |= {"images": [{"bufferView": builder.view(b"\x89PNG no")}], "textures": [{"source": 0}]}
     assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "texture"
