@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from storage.errors import InputError
 
+_DISCARD = 4  # AV_PKT_FLAG_DISCARD
 _SCALE_FLAGS = "accurate_rnd+full_chroma_int+full_chroma_inp+bicubic"
 
 
@@ -73,11 +74,12 @@ def probe_video(path: Path) -> VideoInfo:
 
 
 def count_frames(path: Path) -> int:
-    """Return the number of frames in a file, without decoding them."""
-    output = _input(path)["v:0"].output("pipe:", format="null", vcodec="copy")
-    report = _run(output.global_args("-progress", "pipe:1", "-nostats"), path).decode("ascii", "replace")
-    counts = [line.partition("=")[2] for line in report.splitlines() if line.startswith("frame=")]
-    return int(counts[-1]) if counts else 0
+    """Return the number of frames that a file shows, without decoding them."""
+    # One line a packet; those that an edit list cuts off are in the file all the same, flagged to be discarded.
+    report = _run(_input(path)["v:0"].output("pipe:", format="framecrc", vcodec="copy"), path)
+    packets = [line for line in report.decode("ascii").splitlines() if not line.startswith("#")]
+    flags = [re.search(r", F=0x([0-9A-Fa-f]+)", packet) for packet in packets]
+    return sum(not (found and int(found[1], 16) & _DISCARD) for found in flags)
 
 
 def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:

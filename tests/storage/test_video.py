@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import ffmpeg
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -41,6 +43,15 @@ def test_flat_colors_survive(tmp_path: Path, color: tuple[int, int, int]) -> Non
     write_video(tmp_path / "flat.mp4", [np.full((32, 32, 3), color, np.uint8)], fps=25)
     (frame,) = read_video(tmp_path / "flat.mp4")
     assert np.abs(frame.astype(int) - color).max() <= 2
+
+
+def test_frames_that_an_edit_list_hides_do_not_count(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", smooth_frames(20), fps=25)
+    cut = ffmpeg.input(str(tmp_path / "a.mp4"), ss=0.3).output(str(tmp_path / "b.mp4"), c="copy")
+    cut.run(cmd=imageio_ffmpeg.get_ffmpeg_exe(), quiet=True)
+    video = VideoFile(tmp_path / "b.mp4")
+    assert len(list(video.frames())) == video.num_frames
+    assert 10 <= video.num_frames <= 13
 
 
 def test_reading_can_stop_early(tmp_path: Path) -> None:
