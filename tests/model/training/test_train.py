@@ -21,6 +21,8 @@ from storage.dataset import Dataset
 from storage.errors import InputError
 from storage.store import Store
 
+CONFIGS = Path(__file__).parents[3] / "configs" / "train"
+
 
 def final_weights(run: Path) -> dict[str, Tensor]:
     """Weights, averaged weights and the optimizer's moments at the end of a run."""
@@ -198,3 +200,13 @@ def test_the_loss_weighs_the_area_and_stays_a_mean() -> None:
     assert weighted_loss(error, zero, area, 1.0) == pytest.approx(2.0)
     assert weighted_loss(error, zero, area, 3.0) == pytest.approx(4.0 * 3 / 4)
     assert weighted_loss(torch.ones_like(error), zero, area, 3.0) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["tiny_image", "tiny_temporal", "sd15_image", "sd15_temporal"])
+def test_the_committed_configs_are_valid(name: str) -> None:
+    config = load_config(TrainConfig, CONFIGS / f"{name}.yaml")
+    assert name.endswith(config.stage)
+    assert config.model is None or (CONFIGS.parents[1] / config.model).is_file()
+    if name.startswith("sd15"):  # the paper's own numbers
+        expected = {"image": (20_000, 1e-5, 4, 1), "temporal": (30_000, 8e-6, 1, 24)}[config.stage]
+        assert (config.iterations, config.learning_rate, config.batch.clips, config.batch.frames) == expected
