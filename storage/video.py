@@ -75,7 +75,7 @@ def probe_video(path: Path) -> VideoInfo:
 
 def count_frames(path: Path) -> int:
     """Return the number of frames that a file shows, without decoding them."""
-    # One line a packet; those that an edit list cuts off are in the file all the same, flagged to be discarded.
+    # One line a packet; those that an edit list cuts off are in the file too, flagged to be discarded.
     report = _run(_input(path)["v:0"].output("pipe:", format="framecrc", vcodec="copy"), path)
     packets = [line for line in report.decode("ascii").splitlines() if not line.startswith("#")]
     flags = [re.search(r", F=0x([0-9A-Fa-f]+)", packet) for packet in packets]

@@ -1,13 +1,27 @@
 """Small scenes that the storage tests share."""
 
+import io
+import json
+import struct
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from render.scene import Camera, Clip, HandMotion, Material, Mesh, ObjectMotion, Texture
 
 NUM_FRAMES = 5
+DTYPES = {
+    np.dtype(np.float32): 5126,
+    np.dtype(np.uint8): 5121,
+    np.dtype(np.uint16): 5123,
+    np.dtype(np.int8): 5120,
+}
+TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 
 
 def box_mesh() -> Mesh:
@@ -74,6 +88,57 @@ def tiny_clip() -> Clip:
     )
 
 
+class Builder:
+    """A glTF file put together by hand."""
+
+    TRIANGLE = np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0]], np.float32)
+
+    def __init__(self) -> None:
+        self.tree: dict[str, Any] = {"asset": {"version": "2.0"}, "accessors": [], "bufferViews": []}
+        self.binary = b""
+
+    def view(self, data: bytes) -> int:
+        self.tree["bufferViews"].append(
+            {"buffer": 0, "byteOffset": len(self.binary), "byteLength": len(data)}
+        )
+        self.binary += data + bytes(-len(data) % 4)
+        return len(self.tree["bufferViews"]) - 1
+
+    def accessor(self, values: NDArray[Any], **more: Any) -> int:
+        values = values.reshape(len(values), -1)
+        accessor = {"bufferView": self.view(values.tobytes()), "componentType": DTYPES[values.dtype]}
+        accessor |= {"count": len(values), "type": TYPES[values.shape[1]], **more}
+        self.tree["accessors"].append(accessor)
+        return len(self.tree["accessors"]) - 1
+
+    def picture(self, pixels: NDArray[np.uint8], kind: str = "PNG") -> int:
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, kind, **({"lossless": True} if kind == "WEBP" else {}))
+        self.tree.setdefault("images", []).append({"bufferView": self.view(data.getvalue())})
+        return len(self.tree["images"]) - 1
+
+    def save(self, path: Path, **tree: Any) -> Path:
+        tree = {**self.tree, **tree, "buffers": [{"byteLength": len(self.binary)}]}
+        text = json.dumps(tree).encode()
+        text += b" " * (-len(text) % 4)
+        chunks = struct.pack("<I4s", len(text), b"JSON") + text
+        chunks += struct.pack("<I4s", len(self.binary), b"BIN\0") + self.binary
+        path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+        return path
+
+    def one_primitive(self, **primitive: Any) -> dict[str, Any]:
+        """Return a scene of one node with one primitive."""
+        return {
+            "scenes": [{"nodes": [0]}],
+            "nodes": [{"mesh": 0}],
+            "meshes": [{"primitives": [primitive]}],
+        }
+
+    def triangle(self, **more: Any) -> dict[str, Any]:
+        """Return a scene of one triangle."""
+        return self.one_primitive(attributes={"POSITION": self.accessor(self.TRIANGLE)}, **more)
+
+
 @pytest.fixture
 def mesh() -> Mesh:
     return box_mesh()
@@ -82,3 +147,8 @@ def mesh() -> Mesh:
 @pytest.fixture
 def clip() -> Clip:
     return tiny_clip()
+
+
+@pytest.fixture
+def builder() -> Builder:
+    return Builder()
