@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from render.appearance import build_surfaces
 from render.camera import clip_vertices
 from render.lighting import lights_in_camera
-from render.painting import Painter, PaintingConfig
+from render.painting import Painter, PaintingConfig, PosedSurfaces
 from render.posing import PosedClip
 from render.scene import Camera, Clip, Material, Mesh
 
@@ -55,14 +55,13 @@ def render_frames(
     meshes += [_skinned(hands[side], (skin or {}).get(side)) for side in posed.first_hand_vertex]
     surfaces = build_surfaces(meshes, posed.faces, posed.against_normals)
     lights = lights_in_camera(config.lighting, camera.camera_from_world)
-    painter = Painter(config)
+    painter = Painter(surfaces, lights, config)
     frames = np.empty((clip.num_frames, camera.height, camera.width, 3), np.uint8)
     for start in range(0, clip.num_frames, config.frames_per_batch):
         batch = slice(start, min(start + config.frames_per_batch, clip.num_frames))
         points, normals = posed.pose(batch)
         vertices = clip_vertices(points, camera, near * 0.999, far * 1.001)
-        pictures = painter.paint(surfaces, vertices, normals, [lights] * len(points), background)
-        frames[batch] = pictures[..., :3]
+        frames[batch] = painter.paint(PosedSurfaces(points, normals, vertices), background)[..., :3]
     return frames
 
 

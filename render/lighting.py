@@ -15,18 +15,18 @@ Color = tuple[float, float, float]
 class DirectionalLight(BaseModel, frozen=True, extra="forbid"):
     """A light so far away that its rays are parallel."""
 
-    towards: tuple[float, float, float] = (0.4, 1.0, 0.7)
+    towards: tuple[float, float, float] = (0.5, 1.0, 0.6)
     """World direction from the scene to the light, of any length."""
-    color: Color = (0.55, 0.53, 0.5)
+    color: Color = (0.8, 0.77, 0.7)
     """Light on a surface that faces it, linear RGB."""
 
 
 class LightingConfig(BaseModel, frozen=True, extra="forbid"):
     """All light of a scene."""
 
-    sky: Color = (0.5, 0.52, 0.55)
+    sky: Color = (0.38, 0.4, 0.44)
     """Ambient light on a surface that faces up, linear RGB."""
-    ground: Color = (0.3, 0.28, 0.26)
+    ground: Color = (0.22, 0.2, 0.18)
     """Ambient light on a surface that faces down, linear RGB."""
     lights: tuple[DirectionalLight, ...] = (DirectionalLight(),)
     """Directional lights."""

@@ -1,12 +1,14 @@
 """Lit, textured pictures of surfaces before a background.
 
-Letters: N pictures, H rows, W columns, V vertices, F faces.  Frame: clip space as in `rasterizers.protocol`.
+Letters: N pictures, H rows, W columns, V vertices, F faces, n fragments.  Frame: clip space as in
+`rasterizers.protocol`; points and normals in the space of an OpenCV camera.
 See-through materials are exact up to `depth_layers` surfaces before one another: fragments are found nearest
-first, and each is put behind those that are there already; then the background shines through.
-Pictures are drawn `supersample` times as large and averaged in linear light.
+first, and each is put behind those that are there already; then the background shines through. They cast
+shadows as if they were opaque. Pictures are drawn `supersample` times as large and averaged in linear light.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -18,11 +20,13 @@ from render.lighting import LightingConfig, Lights
 from render.rasterizers.protocol import RasterizerName, get_rasterizer
 from render.shading import (
     find_fragments,
+    fragment_normals,
     light_fragments,
     multiply_vertex_colors,
     put_behind,
     texture_coordinates,
 )
+from render.shadows import light_clip_vertices, lit_shares
 from render.textures import CODE_OF_LINEAR, LINEAR_OF_CODE, sample_atlas
 from render.threads import for_each
 
@@ -36,48 +40,64 @@ class PaintingConfig(BaseModel, frozen=True, extra="forbid"):
     """Surfaces before one another that see-through materials (mask, blend, single-sided) can show."""
     lighting: LightingConfig = LightingConfig()
     """All light."""
+    shadow_texels: int = 512
+    """Texels on a side of the first light's picture, from which shadows come; 0: no shadows."""
     rasterizer: RasterizerName = "auto"
     """auto, numba or nvdiffrast."""
 
 
-class Painter:
-    """Paints pictures of one size, one call at a time; keeps its canvas between calls."""
+@dataclass(frozen=True)
+class PosedSurfaces:
+    """Where surfaces are in each of N pictures."""
 
-    def __init__(self, config: PaintingConfig) -> None:
+    points: NDArray[np.float32]  # [N, V, 3]
+    normals: NDArray[np.float32]  # [N, V, 3] unit
+    clip_vertices: NDArray[np.float32]  # [N, V, 4]
+
+
+class Fragments(NamedTuple):
+    """Covered pixels of one picture."""
+
+    pixels: NDArray[np.int32]  # [n, 2] row, column
+    hit: NDArray[np.int32]  # [n] face
+    weights: NDArray[np.float32]  # [n, 3] of the face's vertices
+    backs: NDArray[np.bool_]  # [n] whether the back is seen
+
+
+class Painter:
+    """Paints pictures of the same surfaces in the same light; one instance serves one caller at a time."""
+
+    def __init__(self, surfaces: Surfaces, lights: Lights, config: PaintingConfig) -> None:
+        self._surfaces = surfaces
+        self._lights = lights
         self._config = config
         self._rasterizer = get_rasterizer(config.rasterizer)
-        self._canvas = np.zeros((0, 0, 0, 4), np.float32)
+        self._canvas = np.zeros(0, np.float32)
 
-    def paint(
-        self,
-        surfaces: Surfaces,
-        clip_vertices: NDArray[np.float32],  # [N, V, 4]
-        normals: NDArray[np.float32],  # [N, V, 3] camera space
-        lights: Sequence[Lights],  # N
-        background: NDArray[np.uint8],  # [H, W, 3]
-    ) -> NDArray[np.uint8]:
-        """Return [N, H, W, 4]: sRGB before the background, and how much of each pixel surfaces cover."""
-        num_pictures, num_vertices = clip_vertices.shape[:2]
-        num_faces = len(surfaces.faces)
+    def paint(self, posed: PosedSurfaces, background: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return [N, H, W, 4]: sRGB before the background [H, W, 3], and how much surfaces cover a pixel."""
+        num_pictures, num_vertices = posed.clip_vertices.shape[:2]
+        faces, num_faces = self._surfaces.faces, len(self._surfaces.faces)
+        picture = np.arange(num_pictures, dtype=np.int32)
+        triangles = (faces + picture[:, None, None] * np.int32(num_vertices)).reshape(-1, 3)
+        ranges = np.stack([picture * num_faces, np.full_like(picture, num_faces)], axis=1)
+        lights_view = self._draw_lights_view(posed.points, triangles, ranges)
         height, width = (self._config.supersample * extent for extent in background.shape[:2])
         canvas = self._blank_canvas((num_pictures, height, width, 4))
-        picture = np.arange(num_pictures, dtype=np.int32)
-        triangles = surfaces.faces + picture[:, None, None] * np.int32(num_vertices)
-        ranges = np.stack([picture * num_faces, np.full_like(picture, num_faces)], axis=1)
         see_through = np.zeros(num_pictures, np.int64)
-        found = self._rasterizer.nearest_ids(
-            clip_vertices.reshape(-1, 4),
-            triangles.reshape(-1, 3),
-            ranges,
-            (height, width),
-            self._config.depth_layers if surfaces.see_through else 1,
-        )
-        for ids in found:
+        depth_layers = self._config.depth_layers if self._surfaces.see_through else 1
+        for ids in self._rasterizer.nearest_ids(
+            posed.clip_vertices.reshape(-1, 4), triangles, ranges, (height, width), depth_layers
+        ):
 
             def shade(n: int, ids: NDArray[np.int32] = ids) -> None:
-                see_through[n] = _shade(
-                    ids[n], n * num_faces, clip_vertices[n], normals[n], surfaces, lights[n], canvas[n]
-                )
+                clip_vertices = posed.clip_vertices[n]
+                found = Fragments(*find_fragments(ids[n], n * num_faces, clip_vertices, faces, canvas[n]))
+                lit = np.ones(len(found.hit), np.float32)
+                if lights_view is not None:
+                    lit = lit_shares(found.hit, found.weights, faces, lights_view[0][n], lights_view[1][n])
+                rgba = self._shade(found, clip_vertices, posed.normals[n], lit, (height, width))
+                see_through[n] = put_behind(found.pixels, rgba, canvas[n])
 
             for_each(shade, range(num_pictures))
             if not see_through.any():
@@ -90,55 +110,70 @@ class Painter:
         for_each(resolve, range(num_pictures))
         return pictures
 
+    def _draw_lights_view(
+        self, points: NDArray[np.float32], triangles: NDArray[np.int32], ranges: NDArray[np.int32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Return light-space vertices [N, V, 4] and the first light's pictures [N, S, S, 4] of them."""
+        size = self._config.shadow_texels
+        if not size or not len(self._lights.towards):
+            return None
+        vertices = light_clip_vertices(points, self._lights.towards[0])
+        image = self._rasterizer.rasterize(vertices.reshape(-1, 4), triangles, ranges, (size, size))
+        return vertices, image
+
+    def _shade(
+        self,
+        found: Fragments,
+        clip_vertices: NDArray[np.float32],  # [V, 4]
+        normals: NDArray[np.float32],  # [V, 3]
+        lit: NDArray[np.float32],  # [n]
+        resolution: tuple[int, int],
+    ) -> NDArray[np.float32]:
+        """Return the light [n, 4] that fragments send to the viewer (linear RGB) and their alpha."""
+        surfaces = self._surfaces
+        materials = surfaces.material_ids[found.hit]
+
+        def multiply_texture(slot: int, uvs: NDArray[np.float32], rgba: NDArray[np.float32]) -> None:
+            textures = surfaces.textures[materials, slot]
+            if (textures != NO_TEXTURE).any():
+                coordinates = texture_coordinates(
+                    found.pixels, found.hit, found.weights, clip_vertices, surfaces.faces, uvs, resolution
+                )
+                sample_atlas(*surfaces.atlas, textures, coordinates, rgba)
+
+        rgba = surfaces.factors[materials]
+        multiply_texture(0, surfaces.uvs, rgba)
+        multiply_vertex_colors(found.hit, found.weights, surfaces.faces, surfaces.colors, rgba)
+        rgba[:, 3] = self._alpha(found, materials, rgba[:, 3])
+        base = rgba[:, :3].copy()
+        seen_normals = fragment_normals(*found[1:], surfaces.faces, normals, surfaces.against_normals)
+        light_fragments(rgba, seen_normals, lit, *self._lights)
+        unlit = surfaces.unlit[materials]
+        rgba[unlit, :3] = base[unlit]
+        if surfaces.emissive_factors.any():
+            glow = np.ones_like(rgba)
+            glow[:, :3] = surfaces.emissive_factors[materials]
+            multiply_texture(1, surfaces.emissive_uvs, glow)
+            rgba[:, :3] += glow[:, :3]
+        return rgba
+
+    def _alpha(
+        self, found: Fragments, materials: NDArray[np.int32], alpha: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return alpha [n] by each material's mode; 0 for the backs of single-sided materials."""
+        modes = self._surfaces.alpha_modes[materials]
+        passes = alpha >= self._surfaces.alpha_cutoffs[materials]
+        alpha = np.where(modes == ALPHA_MODES["mask"], passes, alpha)
+        alpha = np.where(modes == ALPHA_MODES["opaque"], 1, alpha)
+        return np.where(found.backs & ~self._surfaces.double_sided[materials], 0, alpha)
+
     def _blank_canvas(self, shape: tuple[int, int, int, int]) -> NDArray[np.float32]:
         """Return zeros, in the last call's memory where that fits: fresh memory costs page faults."""
         if self._canvas.size < np.prod(shape):
-            self._canvas = np.empty(shape, np.float32)
-        canvas = self._canvas.reshape(-1)[: np.prod(shape)].reshape(shape)
+            self._canvas = np.empty(np.prod(shape), np.float32)
+        canvas = self._canvas[: np.prod(shape)].reshape(shape)
         canvas[:] = 0
         return canvas
-
-
-def _shade(
-    ids: NDArray[np.int32],  # [H, W]
-    first_face: int,
-    clip_vertices: NDArray[np.float32],  # [V, 4]
-    normals: NDArray[np.float32],  # [V, 3]
-    surfaces: Surfaces,
-    lights: Lights,
-    canvas: NDArray[np.float32],  # [H, W, 4]
-) -> int:
-    """Put the fragments of one picture behind its canvas; return how many are see-through."""
-    pixels, hit, weights, backs = find_fragments(ids, first_face, clip_vertices, surfaces.faces, canvas)
-    materials = surfaces.material_ids[hit]
-
-    def textured(slot: int, uvs: NDArray[np.float32], rgba: NDArray[np.float32]) -> None:
-        textures = surfaces.textures[materials, slot]
-        if (textures != NO_TEXTURE).any():
-            coordinates = texture_coordinates(
-                pixels, hit, weights, clip_vertices, surfaces.faces, uvs, ids.shape
-            )
-            sample_atlas(*surfaces.atlas, textures, coordinates, rgba)
-
-    rgba = surfaces.factors[materials]  # [n, 4]
-    textured(0, surfaces.uvs, rgba)
-    multiply_vertex_colors(hit, weights, surfaces.faces, surfaces.colors, rgba)
-    modes = surfaces.alpha_modes[materials]
-    passes = rgba[:, 3] >= surfaces.alpha_cutoffs[materials]
-    rgba[:, 3] = np.select(
-        [modes == ALPHA_MODES["mask"], modes == ALPHA_MODES["opaque"]], [passes, 1], rgba[:, 3]
-    )
-    rgba[backs & ~surfaces.double_sided[materials], 3] = 0
-    base = rgba[:, :3].copy()
-    light_fragments(hit, weights, backs, surfaces.faces, normals, surfaces.against_normals, *lights, rgba)
-    unlit = surfaces.unlit[materials]
-    rgba[unlit, :3] = base[unlit]
-    if surfaces.emissive_factors.any():
-        glow = np.ones_like(rgba)
-        glow[:, :3] = surfaces.emissive_factors[materials]
-        textured(1, surfaces.emissive_uvs, glow)
-        rgba[:, :3] += glow[:, :3]
-    return int(put_behind(pixels, rgba, canvas))
 
 
 @njit(nogil=True, cache=True)

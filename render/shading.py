@@ -209,29 +209,30 @@ def multiply_vertex_colors(hit, weights, faces, colors, rgba):  # type: ignore[n
 
 
 @njit(nogil=True, cache=True)
-def light_fragments(  # type: ignore[no-untyped-def]
-    hit,
-    weights,
-    backs,
-    faces,
-    normals,
-    against_normals,
-    sky,
-    ground,
-    up,
-    towards,
-    halfway,
-    colors,
-    specular,
-    rgba,
-):
-    """Turn base colours rgba [n, 4] into the light that reaches the viewer, see `lighting`."""
+def fragment_normals(hit, weights, backs, faces, normals, against_normals):  # type: ignore[no-untyped-def]
+    """Return the unit normals [n, 3] of fragments, turned to the side from which they are seen."""
+    seen = np.empty((len(hit), 3), np.float32)
     for n in range(len(hit)):
         face = hit[n]
-        corners = faces[face, 0], faces[face, 1], faces[face, 2]
-        normal = _seen_normal(
-            normals, corners, (weights[n, 0], weights[n, 1], weights[n, 2]), backs[n] != against_normals[face]
+        seen[n] = _seen_normal(
+            normals,
+            (faces[face, 0], faces[face, 1], faces[face, 2]),
+            (weights[n, 0], weights[n, 1], weights[n, 2]),
+            backs[n] != against_normals[face],
         )
+    return seen
+
+
+@njit(nogil=True, cache=True)
+def light_fragments(  # type: ignore[no-untyped-def]
+    rgba, normals, lit, sky, ground, up, towards, halfway, colors, specular
+):
+    """Turn base colours rgba [n, 4] into the light that reaches the viewer, see `lighting.Lights`.
+
+    normals [n, 3]; lit [n] is how much of the first directional light arrives.
+    """
+    for n in range(len(rgba)):
+        normal = normals[n, 0], normals[n, 1], normals[n, 2]
         upward = 0.5 + 0.5 * _dot(normal, up)
         red = rgba[n, 0] * (ground[0] + upward * (sky[0] - ground[0]))
         green = rgba[n, 1] * (ground[1] + upward * (sky[1] - ground[1]))
@@ -239,10 +240,11 @@ def light_fragments(  # type: ignore[no-untyped-def]
         for k in range(len(towards)):
             lambert = _dot(normal, towards[k])
             if lambert > 0.0:
+                arriving = lit[n] if k == 0 else 1.0
                 highlight = specular * max(_dot(normal, halfway[k]), 0.0) ** SHININESS
-                red += colors[k, 0] * (rgba[n, 0] * lambert + highlight)
-                green += colors[k, 1] * (rgba[n, 1] * lambert + highlight)
-                blue += colors[k, 2] * (rgba[n, 2] * lambert + highlight)
+                red += arriving * colors[k, 0] * (rgba[n, 0] * lambert + highlight)
+                green += arriving * colors[k, 1] * (rgba[n, 1] * lambert + highlight)
+                blue += arriving * colors[k, 2] * (rgba[n, 2] * lambert + highlight)
         rgba[n, 0], rgba[n, 1], rgba[n, 2] = red, green, blue
 
 

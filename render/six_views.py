@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from render.appearance import build_surfaces
 from render.lighting import DirectionalLight, LightingConfig, lights_in_camera
-from render.painting import Painter, PaintingConfig
+from render.painting import Painter, PaintingConfig, PosedSurfaces
 from render.posing import winding_against_normals
 from render.scene import NUM_POINTS, Mesh
 
@@ -43,6 +43,8 @@ class SixViewConfig(PaintingConfig, frozen=True, extra="forbid"):
         lights=(DirectionalLight(towards=(-0.4, 0.6, 1.0), color=(0.45, 0.45, 0.45)),),
     )
     """Light that turns with the view (+X right, +Y up, +Z to the viewer): every side is lit alike."""
+    shadow_texels: int = 0
+    """None: references show an object's own colours."""
 
 
 def canonicalize(mesh: Mesh) -> tuple[Mesh, float, NDArray[np.float32]]:
@@ -69,7 +71,8 @@ def render_six_views(mesh: Mesh, config: SixViewConfig) -> NDArray[np.uint8]:
     surfaces = build_surfaces([mesh], mesh.faces, winding_against_normals(mesh))
     lights = lights_in_camera(config.lighting, camera_from_view)
     background = np.full((config.size, config.size, 3), config.background, np.uint8)
-    return Painter(config).paint(surfaces, clip_vertices, mesh.normals @ rotation, [lights] * 6, background)
+    posed = PosedSurfaces(points, mesh.normals @ rotation, clip_vertices)
+    return Painter(surfaces, lights, config).paint(posed, background)
 
 
 def sample_points(mesh: Mesh, rng: np.random.Generator, count: int = NUM_POINTS) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from render.appearance import build_surfaces
 from render.lighting import DirectionalLight, LightingConfig, lights_in_camera
-from render.painting import Painter, PaintingConfig
+from render.painting import Painter, PaintingConfig, PosedSurfaces
 from render.posing import winding_against_normals
 from render.scene import Material, Mesh, Texture
 from render.textures import srgb_from_linear
@@ -34,7 +34,7 @@ def square(material: Material = UNLIT, z: float = 0.0, tilt: float = 0.0) -> Mes
 
 
 def paint(
-    *meshes: Mesh, lighting: LightingConfig = DARK, background: int = 0, supersample: int = 2
+    *meshes: Mesh, lighting: LightingConfig = DARK, background: int = 0, shadow_texels: int = 0
 ) -> NDArray[np.uint8]:
     """Paint meshes whose vertices are clip-space positions; returns [H, W, 4]."""
     firsts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
@@ -45,14 +45,14 @@ def paint(
     clip_vertices = np.concatenate([vertices, np.ones_like(vertices[:, :1])], axis=1)
     against = np.concatenate([winding_against_normals(mesh) for mesh in meshes])
     camera_from_world = np.diag([1.0, -1.0, -1.0, 1.0])  # the light's world: +Y up, +Z to the viewer
-    config = PaintingConfig(supersample=supersample, rasterizer="numba")
-    return Painter(config).paint(
+    painter = Painter(
         build_surfaces(meshes, faces, against),
-        clip_vertices[None],
-        np.concatenate([mesh.normals for mesh in meshes])[None],
-        [lights_in_camera(lighting, camera_from_world)],
-        np.full((SIZE, SIZE, 3), background, np.uint8),
-    )[0]
+        lights_in_camera(lighting, camera_from_world),
+        PaintingConfig(supersample=2, shadow_texels=shadow_texels, rasterizer="numba"),
+    )
+    normals = np.concatenate([mesh.normals for mesh in meshes])
+    posed = PosedSurfaces(vertices[None], normals[None], clip_vertices[None])
+    return painter.paint(posed, np.full((SIZE, SIZE, 3), background, np.uint8))[0]
 
 
 def code(linear: float) -> int:
@@ -107,6 +107,20 @@ def test_emission_is_added_to_what_is_lit() -> None:
     lighting = LightingConfig(sky=(0.1, 0.1, 0.1), ground=(0.1, 0.1, 0.1), lights=())
     expected = [code(0.35), code(0.1), code(0.6)]
     np.testing.assert_allclose(paint(square(material), lighting=lighting)[4, 4, :3], expected, atol=1)
+
+
+def test_shadow_falls_where_the_first_light_does_not_reach() -> None:
+    """A small screen before a wall darkens the wall beside it, and nothing else."""
+    light = DirectionalLight(towards=(0.5, 0, 1), color=(0.6, 0.6, 0.6))
+    lighting = LightingConfig(sky=(0.3, 0.3, 0.3), ground=(0.3, 0.3, 0.3), lights=(light,), specular=0)
+    wall = square(Material(), z=0.9)
+    screen = square(Material())
+    screen = replace(screen, vertices=screen.vertices * np.float32([0.2, 0.4, 1]) + np.float32([0.6, 0, 0]))
+    picture = paint(wall, screen, lighting=lighting, shadow_texels=128)[..., 0]
+    lit = code(0.3 + 0.6 / np.hypot(0.5, 1))
+    # The way to the light leans right, so the shadow of the screen at x = 0.6 lies 0.45 to its left.
+    np.testing.assert_allclose(picture[4, [0, 1, 2, 4, 6, 7]], [lit, lit, lit, code(0.3), lit, lit], atol=2)
+    np.testing.assert_allclose(picture[[0, 1, 6, 7]], lit, atol=2)
 
 
 def test_unlit_material_ignores_light() -> None:
@@ -170,14 +184,14 @@ def test_background_is_kept_where_nothing_is() -> None:
 
 
 def test_painter_forgets_earlier_pictures() -> None:
-    painter = Painter(PaintingConfig(rasterizer="numba"))
     mesh = square(replace(UNLIT, base_color_factor=(0, 1, 0, 1)))
-    lights = lights_in_camera(DARK, np.eye(4))
     surfaces = build_surfaces([mesh], mesh.faces, winding_against_normals(mesh))
+    painter = Painter(surfaces, lights_in_camera(DARK, np.eye(4)), PaintingConfig(rasterizer="numba"))
     clip_vertices = np.concatenate([mesh.vertices, np.ones((4, 1), np.float32)], axis=1)[None]
     for size in (16, 6, 16):
         for offset, coverage in ((0.0, 255), (5.0, 0)):
             moved = clip_vertices + np.array([offset, 0, 0, 0], np.float32)
             background = np.zeros((size, size, 3), np.uint8)
-            picture = painter.paint(surfaces, moved, mesh.normals[None], [lights], background)
+            posed = PosedSurfaces(moved[..., :3], mesh.normals[None], moved)
+            picture = painter.paint(posed, background)
             np.testing.assert_array_equal(picture[..., 3], coverage)
