@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from render.scene import Texture
 
 MAX_LEVELS = 16  # 32768 texels a side
-WRAPS = {"repeat": 0, "clamp": 1, "mirror": 2}
+REPEAT, CLAMP, MIRROR = 0, 1, 2
+WRAPS = {"repeat": REPEAT, "clamp": CLAMP, "mirror": MIRROR}
 
 
 def linear_from_srgb(encoded: NDArray) -> NDArray[np.float64]:
@@ -115,10 +116,13 @@ def sample_atlas(  # type: ignore[no-untyped-def]
         u, v = _wrap(coordinates[n, 0], wraps[k, 0]) * width, _wrap(coordinates[n, 1], wraps[k, 1]) * height
         if nearest[k] and depth == 0.0:
             u, v = np.floor(u) + 0.5, np.floor(v) + 0.5
-        red, green, blue, alpha = _bilinear(texels, linear, levels[k, level], level, wraps[k], u, v)
+        repeats = wraps[k, 0] == REPEAT, wraps[k, 1] == REPEAT
+        extent = levels[k, level, 0], levels[k, level, 1], levels[k, level, 2]
+        red, green, blue, alpha = _bilinear(texels, linear, extent, level, repeats, u, v)
         share = np.float32(depth - level)
         if share > 0.0:
-            coarse = _bilinear(texels, linear, levels[k, level + 1], level + 1, wraps[k], u, v)
+            extent = levels[k, level + 1, 0], levels[k, level + 1, 1], levels[k, level + 1, 2]
+            coarse = _bilinear(texels, linear, extent, level + 1, repeats, u, v)
             red, green = red + share * (coarse[0] - red), green + share * (coarse[1] - green)
             blue, alpha = blue + share * (coarse[2] - blue), alpha + share * (coarse[3] - alpha)
         rgba[n, 0] *= red
@@ -132,38 +136,43 @@ def _wrap(coordinate, mode):  # type: ignore[no-untyped-def]
     """Bring a texture coordinate into [0, 1] as one of WRAPS says."""
     if not np.isfinite(coordinate):
         return 0.0
-    if mode == 0:
+    if mode == REPEAT:
         return coordinate - np.floor(coordinate)
-    if mode == 1:
+    if mode == CLAMP:
         return min(max(coordinate, 0.0), 1.0)
     folded = coordinate - 2.0 * np.floor(0.5 * coordinate)
     return 2.0 - folded if folded > 1.0 else folded
 
 
 @njit(nogil=True, cache=True)
-def _bilinear(texels, linear, extent, level, wraps, u, v):  # type: ignore[no-untyped-def]
-    """Return linear (r, g, b, alpha) of one mip level at (u, v) in texels of level 0."""
+def _bilinear(texels, linear, extent, level, repeats, u, v):  # type: ignore[no-untyped-def]
+    """Return linear (r, g, b, alpha) of one mip level at (u, v) in texels of level 0.
+
+    extent is the level's first texel, width and height.
+    """
     first, width, height = extent
     shrink = 1.0 / (1 << level)
     x, y = u * shrink - 0.5, v * shrink - 0.5
     left, top = int(np.floor(x)), int(np.floor(y))
-    right_share, low_share = np.float32(x - left), np.float32(y - top)
-    right, low = left + 1, top + 1
-    if wraps[0] == 0:
-        left, right = left % width, right % width
-    if wraps[1] == 0:
-        top, low = top % height, low % height
-    left, right = min(max(left, 0), width - 1), min(max(right, 0), width - 1)
-    top, low = min(max(top, 0), height - 1), min(max(low, 0), height - 1)
+    across, down = np.float32(x - left), np.float32(y - top)
+    right, low = _neighbours(left, width, repeats[0]), _neighbours(top, height, repeats[1])
     red = green = blue = alpha = np.float32(0)
     for corner in range(4):
-        row, column = (top, low)[corner // 2], (left, right)[corner % 2]
-        share = (low_share if corner // 2 else 1 - low_share) * (
-            right_share if corner % 2 else 1 - right_share
-        )
-        texel = texels[first + row * width + column]
-        red += share * linear[texel[0]]
-        green += share * linear[texel[1]]
-        blue += share * linear[texel[2]]
-        alpha += share * texel[3]
+        row = low[0] if corner < 2 else low[1]
+        column = right[0] if corner % 2 == 0 else right[1]
+        share = (1 - down if corner < 2 else down) * (1 - across if corner % 2 == 0 else across)
+        t = first + row * width + column
+        red += share * linear[texels[t, 0]]
+        green += share * linear[texels[t, 1]]
+        blue += share * linear[texels[t, 2]]
+        alpha += share * texels[t, 3]
     return red, green, blue, alpha / np.float32(255)
+
+
+@njit(nogil=True, cache=True)
+def _neighbours(index, size, repeats):  # type: ignore[no-untyped-def]
+    """Return a texel's index and the next one's; beyond the border they wrap around or are held."""
+    after = index + 1
+    if repeats:
+        return index + size if index < 0 else index, after - size if after >= size else after
+    return max(index, 0), min(after, size - 1)
