@@ -81,7 +81,7 @@ def clip_vertices(points_camera: NDArray, camera: Camera, near: float, far: floa
     Distortion moves vertices only: an edge of the mesh stays straight in the picture.
     """
     matrix = clip_from_camera(camera, near, far).astype(points_camera.dtype)
-    flat = points_camera.reshape(-1, 3) @ matrix[:, :3].T  # one large product is BLAS's
+    flat = points_camera.reshape(-1, 3) @ matrix[:, :3].T  # a stack of products would not reach BLAS
     clip = (flat + matrix[:, 3]).reshape(*points_camera.shape[:-1], 4)
     if camera.distortion is not None:
         depth = points_camera[..., 2:]

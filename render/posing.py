@@ -65,7 +65,7 @@ class PosedClip:
             camera_from_object = self._camera_from_world @ moving.world_from_object[frames]  # [B, 4, 4]
             camera_from_object = camera_from_object.astype(np.float32)
             part = slice(first, first + len(moving.mesh.vertices))
-            for frame, matrix in enumerate(camera_from_object):  # one large product a frame is BLAS's
+            for frame, matrix in enumerate(camera_from_object):  # a stack of products would not reach BLAS
                 vertices[frame, part] = transform(matrix, moving.mesh.vertices)
                 normals[frame, part] = moving.mesh.normals @ matrix[:3, :3].T
             vertices[~moving.valid[frames], part] = np.nan
@@ -87,13 +87,17 @@ class PosedClip:
         return faces.reshape(-1, 3), ranges.reshape(-1, 2)
 
     def depth_range(self, nearest: float) -> tuple[float, float]:
-        """Return the least and greatest depth of all vertices in all frames, none less than `nearest`."""
+        """Return the least and greatest depth of all surfaces in all frames, none less than `nearest`."""
         low, high = np.inf, -np.inf
         axis = self._camera_from_world[2]  # depth = axis · (x, y, z, 1)
         for moving in self._clip.objects:
+            used = moving.mesh.vertices[np.unique(moving.mesh.faces)]
+            used = used[np.isfinite(used).all(axis=1)]
+            if not len(used):
+                continue
             for world_from_object in moving.world_from_object[moving.valid]:
                 row = axis @ world_from_object
-                depth = moving.mesh.vertices @ row[:3].astype(np.float32) + np.float32(row[3])
+                depth = used @ row[:3].astype(np.float32) + np.float32(row[3])
                 low, high = min(low, depth.min()), max(high, depth.max())
         for side, geometry in self._geometry.items():
             points = geometry.vertices[self._clip.hands[side].valid]

@@ -78,6 +78,12 @@ class NvdiffrastRasterizer:
         for start in range(0, len(filled), images_at_once):
             chosen = filled[start : start + images_at_once]
             own_ranges = torch.from_numpy(np.ascontiguousarray(ranges[chosen], np.int32))  # stays on the CPU
+            if depth_layers == 1:
+                drawn, _ = dr.rasterize(
+                    self._context, vertices, faces, list(resolution), ranges=own_ranges, grad_db=False
+                )
+                yield chosen, 0, drawn
+                continue
             with dr.DepthPeeler(
                 self._context, vertices, faces, list(resolution), ranges=own_ranges, grad_db=False
             ) as peeler:

@@ -61,7 +61,9 @@ def get_rasterizer(name: RasterizerName = "auto") -> Rasterizer:
             # Imported here: it needs packages that most machines do not have.
             from render.rasterizers.nvdiffrast import NvdiffrastRasterizer
 
-            return NvdiffrastRasterizer()
+            rasterizer = NvdiffrastRasterizer()
+            logger.info("rasterizer: nvdiffrast")
+            return rasterizer
         except (ImportError, RuntimeError) as error:
             if name == "nvdiffrast":
                 raise ValueError(f"the nvdiffrast rasterizer does not work here: {error}") from error

@@ -258,3 +258,36 @@ def test_same_clip_gives_the_same_bytes_whatever_the_batch() -> None:
 def test_camera_of_another_size_is_an_error() -> None:
     with pytest.raises(ValueError, match="96 by 96"):
         render_layers(Clip("c", 30.0, 1, {}, {}, ()), camera_at((0, 0, 1)), {}, LayersConfig(size=64))
+
+
+def test_stray_and_broken_vertices_do_not_stretch_the_depth_range() -> None:
+    box = mesh_of(trimesh.creation.box(extents=(0.1, 0.1, 0.1)), smooth=False)
+    stray = {
+        "vertices": [[0, 0, 30], [np.nan, 0, 0]],  # no face uses the first, one broken face the second
+        "normals": [[0, 0, 1]] * 2,
+        "uvs": [[0, 0]] * 2,
+        "colors": [[1, 1, 1, 1]] * 2,
+    }
+    joined = {key: np.concatenate([getattr(box, key), np.float32(value)]) for key, value in stray.items()}
+    broken_face = np.array([[0, 1, len(box.vertices) + 1]], np.int32)
+    mesh = replace(
+        box,
+        **joined,
+        faces=np.concatenate([box.faces, broken_face]),
+        material_ids=np.zeros(len(box.faces) + 1, np.int32),
+    )
+    camera = camera_at((0.3, 0.25, 0.4))
+    clean, odd = (render_layers(clip_of(m, still()), camera, {}, CONFIG) for m in (box, mesh))
+    assert (odd.near_m, odd.far_m) == (clean.near_m, clean.far_m)
+    np.testing.assert_array_equal(odd.depth, clean.depth)
+    np.testing.assert_array_equal(odd.normals, clean.normals)
+
+
+def test_object_through_the_camera_is_drawn_from_the_nearest_distance_on() -> None:
+    tube = mesh_of(trimesh.creation.box(extents=(0.1, 0.1, 4.0)), smooth=False)
+    layers = render_layers(clip_of(tube, still()), camera_at((0.0, 0.0, 1.0)), {}, CONFIG)
+    assert layers.near_m == pytest.approx(CONFIG.nearest_m)
+    assert layers.far_m == pytest.approx(3.0, rel=1e-4)
+    covered = object_depth(layers)[layers.depth[0, 0] > 0]
+    assert covered.min() >= CONFIG.nearest_m
+    assert covered.max() <= 3.0 + 1e-4
