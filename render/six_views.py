@@ -33,8 +33,8 @@ class SixViewConfig(PaintingConfig, frozen=True, extra="forbid"):
 
     size: int = 256
     """Pixels on a side of each view."""
-    background: tuple[int, int, int] = (255, 255, 255)
-    """sRGB colour behind the object."""
+    background: tuple[int, int, int] = (127, 127, 127)
+    """sRGB colour behind the object; mid-grey sets off white and black objects alike."""
     margin: float = 0.04
     """Empty border, as a share of the half view; 0 lets the bounding sphere touch the picture's sides."""
     lighting: LightingConfig = LightingConfig(

@@ -71,6 +71,11 @@ def test_frame_without_anything_is_the_background(clip: Clip, camera: Camera) ->
     np.testing.assert_array_equal(frames[4], np.broadcast_to(np.uint8(CONFIG.background), (SIZE, SIZE, 3)))
 
 
+def test_clip_without_hands_and_objects_is_the_background(camera: Camera) -> None:
+    frames = render_frames(Clip("empty", 30.0, 2, {}, {}, ()), camera, {}, CONFIG)
+    np.testing.assert_array_equal(frames, np.broadcast_to(np.uint8(CONFIG.background), (2, SIZE, SIZE, 3)))
+
+
 def test_skin_colours_the_hand(clip: Clip, camera: Camera) -> None:
     blue = {"right": np.tile(np.float32([0.0, 0.0, 0.8]), (778, 1))}
     frames = render_frames(clip, camera, default_hands(), CONFIG, skin=blue).astype(int)
