@@ -20,13 +20,16 @@ from flows.options import (
     DryRunOption,
     JsonOption,
     ManoOption,
+    ModelOption,
     ObjectsOption,
     OnlyOption,
+    OutOption,
     SetOption,
     StoreOption,
     overrides,
     record_kinds,
 )
+from flows.summary import print_figures, print_outcome, print_quarantined
 from storage.config import load_config
 from storage.errors import InputError
 
@@ -47,7 +50,7 @@ app.command()(cli_tools.doctor)
 
 @app.command()
 def build(
-    config: Annotated[Path, typer.Argument(metavar="[CONFIG]")] = CONFIGS / "build.yaml",
+    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "build.yaml",
     objects: ObjectsOption = None,
     dataset: DatasetOption = None,
     only: OnlyOption = None,
@@ -94,6 +97,163 @@ def ingest(
         _report(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
 
 
+@app.command()
+def synthesize(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the sessions.")],
+    config: Annotated[Path, typer.Option("--config")] = CONFIGS / "synthesize.yaml",
+    objects: ObjectsOption = None,
+    mano: ManoOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Synthetic capture sessions: two hands, an object, several cameras, ground truth for all of it."""
+    with reporting(debug=debug):
+        from flows import dag, runs
+        from flows.synthesize import SynthesizeConfig
+
+        settings = load_config(SynthesizeConfig, config, overrides(assignments, objects=objects, mano=mano))
+        started = time.monotonic()
+        result = runs.run(dag.synthesize, config=settings, out_dir=out)
+        if as_json:
+            print_json(result.as_json(time.monotonic() - started))
+        else:
+            rows = [
+                (str(path), "made" if path in result.made else "there already") for path in result.folders
+            ]
+            print_table("sessions", ("folder", ""), rows)
+            print_quarantined(result.quarantined)
+        if not result.folders:
+            fail("nothing usable: no hand could hold any of the objects", FAILED)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Else outputs/<config>."),
+    ] = None,
+    dataset: DatasetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    assignments: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """One stage of training: image, temporal or human."""
+    with reporting(debug=debug):
+        from flows import dag, runs
+        from model.training_config import TrainConfig
+
+        settings = load_config(TrainConfig, config, overrides(assignments, dataset=dataset))
+        run_dir = out or Path("outputs") / config.stem
+        started = time.monotonic()
+        model = runs.run(dag.train, config=settings, store=store, run_dir=run_dir, resume=resume)
+        if as_json:
+            print_json({"model": str(model), "seconds": round(time.monotonic() - started, 2)})
+        else:
+            print_table("trained", ("file", "path"), [("model", str(model))])
+
+
+@app.command()
+def generate(
+    model: ModelOption,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="MP4", help="The video to write.")],
+    clip: Annotated[str | None, typer.Option("--clip", metavar="ID", help="A clip of the dataset.")] = None,
+    motion: Annotated[
+        Path | None,
+        typer.Option("--motion", metavar="SESSION", help="A session: its motion."),
+    ] = None,
+    camera: Annotated[str | None, typer.Option("--camera", help="Of the session; else its first.")] = None,
+    glb: Annotated[Path | None, typer.Option("--object", metavar="GLB", help="Replaces its object.")] = None,
+    background: Annotated[
+        Path | None,
+        typer.Option("--background", metavar="PNG", help="Replaces its plate."),
+    ] = None,
+    config: Annotated[Path, typer.Option("--config")] = CONFIGS / "generate.yaml",
+    dataset: DatasetOption = None,
+    assignments: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """A video of a dataset's clip, or of a session's motion with an object and a background of your own."""
+    with reporting(debug=debug):
+        if (clip is None) == (motion is None):
+            raise InputError("wanted one of --clip ID and --motion SESSION", code="config")
+        from flows import dag, runs
+        from flows.generate import GenerateConfig, Motion
+
+        settings = load_config(GenerateConfig, config, overrides(assignments, dataset=dataset))
+        subject = clip if motion is None else Motion(motion, camera, glb, background)
+        started = time.monotonic()
+        count = runs.run(
+            dag.generate, model_dir=model, config=settings, store=store, out=out, subject=subject
+        )
+        if as_json:
+            seconds = round(time.monotonic() - started, 2)
+            print_json({"video": str(out), "frames": count, "seconds": seconds})
+        else:
+            print_table("generated", ("file", "path"), [(f"{count} frames", str(out))])
+
+
+@app.command()
+def evaluate(
+    model: ModelOption,
+    out: OutOption = Path("outputs/evaluation"),
+    split: Annotated[str | None, typer.Option("--split", help="Clips of this split.")] = None,
+    config: Annotated[Path, typer.Option("--config")] = CONFIGS / "evaluate.yaml",
+    dataset: DatasetOption = None,
+    assignments: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Figures, videos, pictures and a report of a model on a dataset's split."""
+    with reporting(debug=debug):
+        from flows import dag, runs
+        from flows.evaluate import EvaluationConfig
+
+        values = overrides(assignments, dataset=dataset, split=split)
+        settings = load_config(EvaluationConfig, config, values)
+        result = runs.run(dag.evaluate, model_dir=model, config=settings, store=store, out_dir=out)
+        if as_json:
+            print_json(result.metrics)
+        else:
+            print_figures(result.metrics)
+            print_table("written", ("file", "path"), [("report", str(result.report))])
+
+
+@app.command()
+def demo(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "demo.yaml",
+    objects: ObjectsOption = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of what is made.")] = Path(
+        "outputs/demo"
+    ),
+    assignments: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """The whole job on this machine: objects, sessions, records, training, a video, a report."""
+    with reporting(debug=debug):
+        from flows import dag, runs
+        from flows.demo import DemoConfig
+
+        settings = load_config(DemoConfig, config, overrides(assignments, objects=objects))
+        result = runs.run(dag.demo, config=settings, store=store, out_dir=out)
+        if as_json:
+            print_json(result.as_json())
+        else:
+            stages = [(name, done, f"{result.seconds[name]:.1f}") for name, done in result.done.items()]
+            print_table("what was done", ("stage", "", "seconds"), stages)
+            print_figures(result.metrics)
+            files = [(name, str(path)) for name, path in result.files.items()]
+            print_table(f"what was made; the held-out clip is {result.clip}", ("file", "path"), files)
+
+
 def main() -> None:
     """Run the command line."""
     app()
@@ -110,19 +270,6 @@ def _report(outcome: "Outcome", seconds: float, *, dry_run: bool, as_json: bool)
     if as_json:
         print_json(outcome.as_json(seconds))
     else:
-        _print_outcome(outcome, seconds, dry_run=dry_run)
+        print_outcome(outcome, seconds, dry_run=dry_run)
     if not outcome.planned:
         fail(f"nothing usable: all {len(outcome.quarantined)} inputs were quarantined", FAILED)
-
-
-def _print_outcome(outcome: "Outcome", seconds: float, *, dry_run: bool) -> None:
-    if dry_run:
-        plans = [(plan.recipe.kind, plan.input, plan.reason) for plan in outcome.missing]
-        print_table("would be built", ("record", "of", "why"), plans)
-    if outcome.quarantined:
-        entries = [(entry.input, entry.code, entry.reason) for entry in outcome.quarantined]
-        print_table("quarantined", ("input", "code", "reason"), entries)
-    missing, there = outcome.counts()
-    rows = [(kind, str(missing[kind]), str(there[kind])) for kind in sorted(missing | there)]
-    title = f"{len(outcome.rows)} clips, {len(outcome.quarantined)} inputs quarantined, {seconds:.1f} s"
-    print_table(title, ("record", "missing" if dry_run else "built", "there already"), rows)

@@ -51,8 +51,8 @@ class IngestConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 @dataclass(frozen=True)
-class SessionJob:
-    """What ingesting one session needs beside its folder."""
+class IngestJob:
+    """What ingesting one session needs beside it."""
 
     config: IngestConfig
     store: Store
@@ -64,25 +64,34 @@ class SessionJob:
 
 def ingest_sessions(paths: list[Path], config: IngestConfig, store: Store, *, dry_run: bool) -> Outcome:
     """Make the missing records of some sessions."""
-    hands, hand_model = load_hands(config.mano)
-    previous = {row.id: row for row in read_or_new(store, config.dataset).rows}
-    job = SessionJob(config, store, hands, hand_model, previous, dry_run)
+    job = prepare_job(config, store, dry_run=dry_run)
     outcomes = map_items(
         lambda path: ingest_session(path, job), paths, workers=config.workers, description="sessions"
     )
     return total(outcomes)
 
 
-def ingest_session(path: Path, job: SessionJob) -> Outcome:
+def prepare_job(config: IngestConfig, store: Store, *, dry_run: bool = False) -> IngestJob:
+    """Read what all sessions share: the hands, and what the dataset knows already."""
+    hands, hand_model = load_hands(config.mano)
+    previous = {row.id: row for row in read_or_new(store, config.dataset).rows}
+    return IngestJob(config, store, hands, hand_model, previous, dry_run)
+
+
+def ingest_session(path: Path, job: IngestJob) -> Outcome:
     """Make what is missing of one session, or say why it cannot be used."""
     name = path.name
     try:
         folder = SessionFolder(path)
         name = folder.id
-        clip, digests = folder.load(), folder.digests()
-        objects = _objects(clip, digests, job)
+        return ingest_clip(folder.load(), folder.digests(), job)
     except ValueError as error:  # an InputError says what is wrong with a file, others what cannot be drawn
         return set_aside(name, error)
+
+
+def ingest_clip(clip: Clip, digests: Mapping[str, str], job: IngestJob) -> Outcome:
+    """Make what is missing of one clip, whose parts have these digests (see `SessionFolder.digests`)."""
+    objects = _objects(clip, digests, job)
     cameras = [_camera(clip, camera, digests, objects, job) for camera in clip.cameras]
     return total([Outcome(planned=tuple(objects)), *cameras])
 
@@ -95,7 +104,7 @@ def finish(outcome: Outcome, config: IngestConfig, store: Store) -> None:
     manifest.updated(outcome.rows, outcome.quarantined, replacing=sessions).write(store)
 
 
-def _objects(clip: Clip, digests: Mapping[str, str], job: SessionJob) -> list[Planned]:
+def _objects(clip: Clip, digests: Mapping[str, str], job: IngestJob) -> list[Planned]:
     """Make the missing references of a session's objects."""
     keys = {key for row in job.previous.values() if row.session == clip.id for key in row.object_keys}
     planned = []
@@ -110,7 +119,7 @@ def _objects(clip: Clip, digests: Mapping[str, str], job: SessionJob) -> list[Pl
 
 
 def _camera(
-    clip: Clip, camera: str, digests: Mapping[str, str], objects: list[Planned], job: SessionJob
+    clip: Clip, camera: str, digests: Mapping[str, str], objects: list[Planned], job: IngestJob
 ) -> Outcome:
     """Make the missing records of a session seen by one camera."""
     name = f"{clip.id}/{camera}"
@@ -133,9 +142,7 @@ def _camera(
     return Outcome(rows=(_row(clip, camera, objects, planned, job),), planned=tuple(planned))
 
 
-def _frames(
-    clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job: SessionJob
-) -> list[Planned]:
+def _frames(clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job: IngestJob) -> list[Planned]:
     """Decode, crop and resize a camera's video, where it has one."""
     if camera not in clip.videos:
         return []
@@ -151,7 +158,7 @@ def _frames(
     return [planned]
 
 
-def _row(clip: Clip, camera: str, objects: list[Planned], planned: list[Planned], job: SessionJob) -> ClipRow:
+def _row(clip: Clip, camera: str, objects: list[Planned], planned: list[Planned], job: IngestJob) -> ClipRow:
     keys = {entry.recipe.kind: entry.recipe.key for entry in planned}
     licences = sorted({moving.provenance.get("licence", "") for moving in clip.objects} - {""})
     return ClipRow(

@@ -22,6 +22,10 @@ OnlyOption = Annotated[
 ObjectsOption = Annotated[
     Path | None, typer.Option("--objects", metavar="DIR", help="Folder of GLBs; else procedural objects.")
 ]
+ModelOption = Annotated[
+    Path, typer.Option("--model", metavar="DIR", help="Folder of a saved model: <run>/model.")
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of what is made.")]
 ManoOption = Annotated[
     Path | None,
     typer.Option("--mano", metavar="DIR", help="Folder of MANO_*.pkl; else a procedural hand."),

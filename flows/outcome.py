@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from storage.errors import InputError
@@ -39,6 +39,12 @@ class Outcome:
         there = {(plan.recipe.kind, plan.recipe.key) for plan in self.planned} - missing
         return Counter(kind for kind, _ in missing), Counter(kind for kind, _ in there)
 
+    def summary(self) -> str:
+        """Say in a few words what was done."""
+        missing, there = self.counts()
+        words = f"{missing.total()} records built, {there.total()} there already, {len(self.rows)} clips"
+        return words + (f", {len(self.quarantined)} inputs quarantined" if self.quarantined else "")
+
     def as_json(self, seconds: float) -> dict[str, Any]:
         """Return what `--json` prints."""
         built, cached = self.counts()
@@ -46,9 +52,7 @@ class Outcome:
         return {
             "built": dict(sorted(built.items())),
             "cached": dict(sorted(cached.items())),
-            "quarantined": [
-                {"input": entry.input, "code": entry.code, "reason": entry.reason} for entry in entries
-            ],
+            "quarantined": [asdict(entry) for entry in entries],
             "clips": len(self.rows),
             "seconds": round(seconds, 2),
         }

@@ -39,9 +39,10 @@ def composite_picture(normals: NDArray[np.float32], confidence: NDArray[np.float
 
 
 def normals_picture(normals: NDArray[np.float32]) -> Picture:
-    """Show unit normals [H, W, 3] as colours, (n + 1) / 2."""
+    """Show unit normals [H, W, 3] as colours, (n + 1) / 2 with y up and z to the viewer, as is usual."""
     covered = np.any(normals != 0, axis=-1, keepdims=True)
-    return np.where(covered, (normals + 1.0) * 127.5, EMPTY).round().astype(np.uint8)
+    towards_viewer = normals * np.array([1, -1, -1], np.float32)
+    return np.where(covered, (towards_viewer + 1.0) * 127.5, EMPTY).round().astype(np.uint8)
 
 
 def confidence_picture(confidence: NDArray[np.float32]) -> Picture:

@@ -4,8 +4,8 @@ A session that is there already, made of the same object, hands and settings, is
 """
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,6 +81,16 @@ class Synthesized:
     made: tuple[Path, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
 
+    def as_json(self, seconds: float) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "sessions": [str(folder) for folder in self.folders],
+            "built": {"session": len(self.made)},
+            "cached": {"session": len(self.folders) - len(self.made)},
+            "quarantined": [asdict(entry) for entry in self.quarantined],
+            "seconds": round(seconds, 2),
+        }
+
 
 def synthesize_sessions(numbers: list[int], config: SynthesizeConfig, out_dir: Path) -> Synthesized:
     """Make the sessions of some numbers below `out_dir`, where they are missing or outdated."""
@@ -93,6 +103,11 @@ def synthesize_sessions(numbers: list[int], config: SynthesizeConfig, out_dir: P
         workers=config.workers,
         description="synthetic sessions",
     )
+    return join(results)
+
+
+def join(results: Sequence[Synthesized]) -> Synthesized:
+    """Add results up."""
     return Synthesized(
         folders=tuple(folder for result in results for folder in result.folders),
         made=tuple(folder for result in results for folder in result.made),

@@ -1,0 +1,133 @@
+"""Evaluating a model on a dataset's split: metrics.json, videos, a contact sheet and report.html.
+
+Everything below the output folder, a folder for each clip:
+
+    metrics.json, contact_sheet.png, report.html
+    clips/<clip>/generated.mp4, comparison.mp4 (layers | generated | truth)
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field
+
+from flows.generate import load_pipeline
+from flows.pictures import Picture, column, comparison_frames, save_png
+from flows.report import Report, write_report
+from flows.stamps import changes, write_stamp
+from flows.train import STAMP as TRAINING_STAMP
+from flows.train import code_digest
+from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip
+from storage.dataset import ClipWindow, Dataset
+from storage.digests import digest_file
+from storage.manifest import manifest_path
+from storage.store import Store
+from storage.video import write_video
+
+STAMP = "evaluated-from.json"
+PANEL_HEIGHT = 256  # pixels
+SHEET_FRAMES = 4  # of each clip
+
+
+class EvaluationConfig(BaseModel, frozen=True, extra="forbid"):
+    """Which clips are evaluated, and how."""
+
+    dataset: str = "captures"
+    """Name of the dataset."""
+    split: str = "test"
+    """Its clips of this split are evaluated."""
+    max_clips: int | None = Field(default=None, ge=1)
+    """At most so many of them; null: all."""
+    sampling: EvaluateConfig = EvaluateConfig()
+    """What is generated of each clip."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation wrote."""
+
+    metrics: dict[str, Any]  # metrics.json
+    clips: dict[str, Path]  # clip → its folder
+    report: Path
+
+
+def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_dir: Path) -> Evaluation:
+    """Generate and compare the clips of a split, and write what people look at."""
+    pipeline = load_pipeline(model_dir)
+    dataset = Dataset.open(store, config.dataset, layers=pipeline.network.settings.num_layers)
+    folded = Dataset.open(store, config.dataset)  # seven layers, as pictures show them
+    rows = dataset.rows(config.split)[: config.max_clips]
+    out_dir.mkdir(parents=True, exist_ok=True)
+    folders: dict[str, Path] = {}
+    sheet: list[Picture] = []
+
+    def keep(clip: GeneratedClip) -> None:
+        window = read_clip(folded, clip.row, config.sampling)
+        folder = clip_folder(out_dir, clip.row.id)
+        sheet.append(write_clip(clip, window, folder, clip.row.fps / config.sampling.stride))
+        folders[clip.row.id] = folder
+
+    metrics = evaluate(pipeline, dataset, rows, config.sampling, keep).metrics
+    (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    save_png(column(sheet), str(out_dir / "contact_sheet.png"))
+    report = Report(
+        title=f"Evaluation of {config.dataset}, split {config.split}",
+        summary=f"{len(rows)} clips; all figures are of the hand-object area alone.",
+        metrics=metrics,
+        videos={f"{clip}: layers, generated, truth": folders[clip] / "comparison.mp4" for clip in folders},
+        pictures={"every clip: layers, generated, truth": out_dir / "contact_sheet.png"},
+        losses=read_losses(model_dir),
+        config=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+    )
+    write_report(report, out_dir / "report.html")
+    return Evaluation(metrics, folders, out_dir / "report.html")
+
+
+def evaluate_where_changed(
+    model_dir: Path, config: EvaluationConfig, store: Store, out_dir: Path
+) -> tuple[Evaluation, bool]:
+    """Evaluate unless `out_dir` holds the result; return it and whether anything was evaluated."""
+    inputs = {
+        "model": digest_file(model_dir.parent / TRAINING_STAMP),
+        "dataset": digest_file(manifest_path(store, config.dataset)),
+        "config": config.model_dump(mode="json"),
+        "code": code_digest(),
+    }
+    if changes(out_dir / STAMP, inputs):
+        evaluation = evaluate_model(model_dir, config, store, out_dir)
+        write_stamp(out_dir / STAMP, inputs)
+        return evaluation, True
+    metrics = json.loads((out_dir / "metrics.json").read_text())
+    folders = {clip["id"]: clip_folder(out_dir, clip["id"]) for clip in metrics["clips"]}
+    return Evaluation(metrics, folders, out_dir / "report.html"), False
+
+
+def clip_folder(out_dir: Path, clip: str) -> Path:
+    """Return the folder of a clip's videos."""
+    return out_dir / "clips" / clip.replace("/", "-").replace(":", "-")
+
+
+def write_clip(clip: GeneratedClip, window: ClipWindow, folder: Path, fps: float) -> Picture:
+    """Write a generated clip's videos; return some frames of the comparison below one another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    videos = {"generated": clip.generated, "truth": clip.truth}
+    frames = list(comparison_frames(window.normals, window.confidence, videos, PANEL_HEIGHT))
+    write_video(folder / "generated.mp4", clip.generated, fps)
+    write_video(folder / "comparison.mp4", frames, fps)
+    return column(frames[:: max(len(frames) // SHEET_FRAMES, 1)][:SHEET_FRAMES])
+
+
+def read_losses(model_dir: Path) -> dict[str, Sequence[float]]:
+    """Return each step's loss of the stages that a model went through, as far as their runs are there."""
+    losses: dict[str, Sequence[float]] = {}
+    run_dir: Path | None = model_dir.parent
+    while run_dir is not None and (run_dir / "losses.jsonl").is_file():
+        config = yaml.safe_load((run_dir / "config.yaml").read_text())
+        steps = [json.loads(line) for line in (run_dir / "losses.jsonl").read_text().splitlines()]
+        losses = {config["stage"]: [step["loss"] for step in steps], **losses}
+        run_dir = Path(config["init_from"]).parent if config["init_from"] else None
+    return losses

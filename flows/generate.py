@@ -1,0 +1,142 @@
+"""Generating a video: of a dataset's clip, or of a session's motion with another object and background."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from diffusers.utils.logging import disable_progress_bar
+from pydantic import BaseModel
+
+from flows.ingest import IngestConfig, ingest_clip, prepare_job
+from model.evaluate import EvaluateConfig, generate, read_clip
+from model.pipeline import ManiVideoPipeline
+from render.camera import Crop
+from render.scene import Clip, Mesh
+from storage.dataset import ClipWindow, Dataset
+from storage.errors import InputError
+from storage.manifest import Manifest
+from storage.pictures import crop_and_resize, read_picture
+from storage.sources.glb import digest_asset, load_glb, read_provenance
+from storage.sources.session import SessionFolder
+from storage.store import Store
+from storage.video import write_video
+
+
+class GenerateConfig(BaseModel, frozen=True, extra="forbid"):
+    """How a video is generated."""
+
+    dataset: str = "captures"
+    """Dataset of the clip that is named."""
+    sampling: EvaluateConfig = EvaluateConfig()
+    """Length, steps and guidance."""
+    ingest: IngestConfig = IngestConfig()
+    """How a session's motion is rendered; its size must be that of the clips the model was trained on."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A session's motion, with what takes the place of its object and background."""
+
+    session: Path
+    camera: str | None = None  # None: the session's first
+    glb: Path | None = None  # None: the session's own object
+    background: Path | None = None  # None: the session's own plate
+
+
+def generate_clip(model_dir: Path, clip_id: str, config: GenerateConfig, store: Store, out: Path) -> int:
+    """Generate a dataset's clip; return the number of frames written."""
+    pipeline = load_pipeline(model_dir)
+    dataset = Dataset.open(store, config.dataset, layers=pipeline.network.settings.num_layers)
+    row = dataset.row(clip_id)
+    return write_generated(pipeline, read_clip(dataset, row, config.sampling), row.fps, config, out)
+
+
+def generate_motion(model_dir: Path, motion: Motion, config: GenerateConfig, store: Store, out: Path) -> int:
+    """Generate a session's motion seen by one of its cameras; return the number of frames written."""
+    pipeline = load_pipeline(model_dir)
+    window, fps = motion_window(motion, config, store, pipeline.network.settings.num_layers)
+    return write_generated(pipeline, window, fps, config, out)
+
+
+def motion_window(
+    motion: Motion, config: GenerateConfig, store: Store, layers: Literal[7, 13] = 7
+) -> tuple[ClipWindow, float]:
+    """Return the conditions of a motion, rendered into the store, and its frames a second."""
+    clip, digests = compose(motion)
+    (camera,) = clip.cameras
+    outcome = ingest_clip(clip, digests, prepare_job(config.ingest, store))
+    if not outcome.rows:
+        entry = outcome.quarantined[0]
+        raise InputError(entry.reason, code=entry.code)
+    (row,) = outcome.rows
+    window = read_clip(Dataset(store, Manifest("motion", (row,)), layers=layers), row, config.sampling)
+    plate = clip.backgrounds[camera]
+    crop = Crop(**store.open("layers", str(row.layers_key)).recipe.config["crop"])
+    background = crop_and_resize(plate, crop, config.ingest.layers.size)
+    return replace(window, background=background), clip.fps
+
+
+def compose(motion: Motion) -> tuple[Clip, Mapping[str, str]]:
+    """Return a session's clip with one camera, no video, and the object and background that are wanted."""
+    folder = SessionFolder(motion.session)
+    clip, digests = folder.load(), folder.digests()
+    camera = motion.camera or next(iter(clip.cameras))
+    if camera not in clip.cameras:
+        known = ", ".join(clip.cameras)
+        raise InputError(f"{motion.session}: no camera {camera!r} (there are: {known})", code="config")
+    objects = clip.objects
+    if motion.glb is not None:
+        if not objects:
+            raise InputError(f"{motion.session}: no object to replace", code="config")
+        mesh = moved_to(load_glb(motion.glb, centred=True), objects[0].mesh)
+        digest = digest_asset(motion.glb)
+        first = replace(objects[0], mesh=mesh, digest=digest, provenance=read_provenance(motion.glb))
+        objects = (first, *objects[1:])
+        digests = {**digests, f"objects/{first.name}/mesh": digest}
+    backgrounds = {camera: _plate(motion, clip, camera)}
+    cameras = {camera: clip.cameras[camera]}
+    return replace(clip, cameras=cameras, objects=objects, videos={}, backgrounds=backgrounds), digests
+
+
+def moved_to(mesh: Mesh, other: Mesh) -> Mesh:
+    """Move a mesh that is centred on its bounding box to where another has its own."""
+    centre = (other.vertices.min(axis=0) + other.vertices.max(axis=0)) / 2
+    return replace(mesh, vertices=mesh.vertices + centre)
+
+
+def _plate(motion: Motion, clip: Clip, camera: str) -> np.ndarray:
+    """Return the background [H, W, 3] at the camera's size."""
+    view = clip.cameras[camera]
+    if motion.background is not None:
+        plate = read_picture(motion.background)
+        found, wanted = (plate.shape[1], plate.shape[0]), (view.width, view.height)
+        if found != wanted:
+            raise InputError.mismatch(
+                motion.background, "size", found=found, wanted=wanted, code="frame-size"
+            )
+        return plate
+    if camera in clip.backgrounds:
+        return clip.backgrounds[camera]
+    raise InputError(f"{motion.session}: no plate of {camera}: name a background", code="config")
+
+
+def load_pipeline(model_dir: Path) -> ManiVideoPipeline:
+    """Load a saved model, on the GPU if there is one."""
+    if not (model_dir / "model_index.json").is_file():
+        raise InputError(f"{model_dir}: no saved model in it", code="missing-folder")
+    disable_progress_bar()
+    pipeline = ManiVideoPipeline.from_pretrained(model_dir)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def write_generated(
+    pipeline: ManiVideoPipeline, window: ClipWindow, fps: float, config: GenerateConfig, out: Path
+) -> int:
+    """Generate a window's frames and write them as a video; return their number."""
+    frames = generate(pipeline, window, config.sampling)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return write_video(out, frames, fps / config.sampling.stride)

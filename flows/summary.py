@@ -1,0 +1,44 @@
+"""What the verbs print when they are done, for people."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flows.console import print_table
+
+if TYPE_CHECKING:
+    from flows.outcome import Outcome
+    from storage.manifest import Quarantined
+
+
+def print_outcome(outcome: "Outcome", seconds: float, *, dry_run: bool) -> None:
+    """Say which records were built, or would be and why, and which inputs were set aside."""
+    if dry_run:
+        plans = [(plan.recipe.kind, plan.input, plan.reason) for plan in outcome.missing]
+        print_table(f"{len(plans)} records would be built", ("record", "of", "why"), plans)
+    print_quarantined(outcome.quarantined)
+    missing, there = outcome.counts()
+    rows = [(kind, str(missing[kind]), str(there[kind])) for kind in sorted(missing | there)]
+    columns = ("record", "missing" if dry_run else "built", "there already")
+    print_table(f"{len(outcome.rows)} clips, {seconds:.1f} s", columns, rows)
+
+
+def print_quarantined(entries: Sequence["Quarantined"]) -> None:
+    """List the inputs that were set aside."""
+    if entries:
+        rows = [(entry.input, entry.code, entry.reason) for entry in entries]
+        print_table(f"{len(entries)} inputs quarantined", ("input", "code", "reason"), rows)
+
+
+def print_figures(metrics: Mapping[str, Any]) -> None:
+    """Show the figures beside the baselines that need no network."""
+    rivals = {name.replace("_", " "): values for name, values in metrics["baselines"].items()}
+    columns = ("", "PSNR dB", "SSIM", "flicker / 255")
+    rows = [
+        (name, *(_number(values.get(key)) for key in ("psnr", "ssim", "flicker")))
+        for name, values in {"generated": metrics, **rivals}.items()
+    ]
+    print_table(f"hand-object area, {len(metrics['clips'])} held-out clips", columns, rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

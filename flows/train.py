@@ -1,0 +1,64 @@
+"""Training one stage from the command line: progress on stderr, and nothing done twice."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import model
+from flows.console import stderr
+from flows.stamps import changes, write_stamp
+from model.train import train
+from model.training_config import TrainConfig
+from storage.digests import digest_file, digest_json
+from storage.manifest import manifest_path
+from storage.store import Store
+
+STAMP = "made-from.json"
+
+
+def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: bool) -> Path:
+    """Train one stage in `run_dir`; return the folder of the saved pipeline."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        bar = progress.add_task(f"{config.stage} stage", total=config.iterations)
+
+        def show(done: int, _: int, loss: float) -> None:
+            progress.update(bar, completed=done, description=f"{config.stage} stage, loss {loss:.4f}")
+
+        return train(config, store, run_dir, show, resume=resume).model
+
+
+def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tuple[Path, bool]:
+    """Train a stage unless `run_dir` holds its result; go on where it was stopped.
+
+    Returns the saved pipeline's folder and whether anything was trained. A run of other inputs is deleted.
+    """
+    inputs = training_inputs(config, store)
+    outdated = bool(changes(run_dir / STAMP, inputs))
+    saved = run_dir / "model"
+    if saved.is_dir() and not outdated:
+        return saved, False
+    if outdated:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        run_dir.mkdir(parents=True)
+        write_stamp(run_dir / STAMP, inputs)
+    return train_stage(config, store, run_dir, resume=not outdated), True
+
+
+def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
+    """Return all that decides a stage's result: settings, the data, what it starts from, the code."""
+    start = config.init_from.parent / STAMP if config.init_from is not None else config.model
+    return {
+        "config": config.model_dump(mode="json"),
+        "dataset": digest_file(manifest_path(store, config.dataset)),
+        "start": digest_file(start) if start is not None and start.is_file() else None,
+        "code": code_digest(),
+    }
+
+
+def code_digest() -> str:
+    """Return the digest of the network's and its training's source."""
+    folder = Path(model.__path__[0])
+    return digest_json({path.name: digest_file(path) for path in sorted(folder.glob("*.py"))})
