@@ -8,7 +8,6 @@ Schedules and Sample Steps are Flawed"): inference starts from the pure noise th
 
 from typing import Literal, Self
 
-import torch
 from diffusers import DDIMScheduler
 from pydantic import BaseModel, model_validator
 from torch import Tensor
@@ -17,8 +16,9 @@ from torch import Tensor
 class ScheduleConfig(BaseModel, frozen=True, extra="forbid"):
     """Noise levels, and what the network predicts; the noise levels are Stable Diffusion 1.5's."""
 
-    prediction: Literal["v_prediction", "epsilon"] = "v_prediction"
-    """`epsilon` is what Stable Diffusion 1.5 was trained for."""
+    prediction: Literal["v_prediction", "epsilon", "sample"] = "v_prediction"
+    """`epsilon` is what Stable Diffusion 1.5 was trained for. `sample` predicts z_0, for a network too narrow
+    for its latents: v and ε contain the noise of every latent channel, and all of it has to pass through."""
     zero_terminal_snr: bool = True
     """Rescale the noise levels so that the last is pure noise; epsilon says nothing of the picture there."""
     spacing: Literal["trailing", "leading"] = "trailing"
@@ -49,19 +49,29 @@ def build_scheduler(config: ScheduleConfig) -> DDIMScheduler:
 
 
 def prediction_target(scheduler: DDIMScheduler, z_0: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """What the network should predict for clean latents z_0 [b, …], noise [b, …] and timestep [b]: v or ε."""
-    if scheduler.config.prediction_type == "epsilon":
-        return noise
-    return scheduler.get_velocity(z_0, noise, timestep)
+    """What the network should predict for clean latents z_0 [b, …], noise [b, …] and timestep [b]."""
+    match scheduler.config.prediction_type:
+        case "epsilon":
+            return noise
+        case "sample":
+            return z_0
+        case _:
+            return scheduler.get_velocity(z_0, noise, timestep)
 
 
 def min_snr_weights(scheduler: DDIMScheduler, timestep: Tensor, gamma: float) -> Tensor:
     """Loss weight of each sample [b] (Hang et al. 2023).
 
     For ε: min(SNR, γ) / SNR. For v, in diffusers' form: min(SNR + 1, γ) / (SNR + 1); min(SNR, γ) / (SNR + 1)
-    would give no weight to the last timestep, from which inference starts.
+    would give no weight to the last timestep, from which inference starts. For z_0 the same loss as for v:
+    ‖v − v'‖² = (SNR + 1) ‖z_0 − z_0'‖², so min(SNR + 1, γ).
     """
     alphas = scheduler.alphas_cumprod.to(timestep.device)[timestep]
     snr = alphas / (1 - alphas)
-    divisor = snr if scheduler.config.prediction_type == "epsilon" else snr + 1
-    return torch.clamp(divisor, max=gamma) / divisor
+    match scheduler.config.prediction_type:
+        case "epsilon":
+            return snr.clamp(max=gamma) / snr
+        case "sample":
+            return (snr + 1).clamp(max=gamma)
+        case _:
+            return (snr + 1).clamp(max=gamma) / (snr + 1)

@@ -28,15 +28,16 @@ def test_v_gives_back_picture_and_noise_at_every_level():
     torch.testing.assert_close((1 - signal).sqrt() * z_t + signal.sqrt() * v, noise)
 
 
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
 @pytest.mark.parametrize("steps", [1, 4, 20])
-def test_sampling_with_the_true_v_ends_at_the_picture(steps):
-    scheduler = build_scheduler(ScheduleConfig())
+def test_sampling_with_the_true_target_ends_at_the_picture(steps, prediction):
+    scheduler = build_scheduler(ScheduleConfig(prediction=prediction))
     scheduler.set_timesteps(steps)
     z_0, noise = torch.randn(2, 3), torch.randn(2, 3)
     z = noise
     for timestep in scheduler.timesteps:
-        v = prediction_target(scheduler, z_0, noise, timestep.expand(2))
-        z = scheduler.step(v, timestep, z).prev_sample
+        target = prediction_target(scheduler, z_0, noise, timestep.expand(2))
+        z = scheduler.step(target, timestep, z).prev_sample
     torch.testing.assert_close(z, z_0, rtol=1e-4, atol=1e-4)
 
 
@@ -47,6 +48,23 @@ def test_min_snr_weights_follow_their_formula():
     torch.testing.assert_close(weights, torch.minimum(snr + 1, torch.tensor(5.0)) / (snr + 1))
     assert weights[-1] == 1  # the level that inference starts from is trained
     assert (weights.diff() >= 0).all()
+
+
+def test_predicting_the_picture_is_weighted_like_predicting_v():
+    by_v, by_picture = (build_scheduler(ScheduleConfig(prediction=p)) for p in ("v_prediction", "sample"))
+    timestep = torch.tensor([1, 10, 300, 700, 999])
+    z_0, guess, noise = torch.randn(3, 5, 4, dtype=torch.float64)
+    z_t = by_v.add_noise(z_0, noise, timestep)
+    alpha, sigma = (signal.double().sqrt()[:, None] for signal in _signal_and_noise(by_v, timestep))
+    v_of_guess = (alpha * z_t - guess) / sigma  # the v that says the picture is `guess`
+    v_error = (v_of_guess - prediction_target(by_v, z_0, noise, timestep)).square().mean(1)
+    error = (guess - prediction_target(by_picture, z_0, noise, timestep)).square().mean(1)
+    weighted = min_snr_weights(by_v, timestep, gamma=5.0) * v_error
+    torch.testing.assert_close(min_snr_weights(by_picture, timestep, gamma=5.0) * error, weighted)
+
+
+def _signal_and_noise(scheduler, timestep):
+    return scheduler.alphas_cumprod[timestep], 1 - scheduler.alphas_cumprod[timestep]
 
 
 def test_epsilon_preset_is_stable_diffusion_15s():
