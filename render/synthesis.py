@@ -49,6 +49,10 @@ class SynthesisConfig(BaseModel, frozen=True, extra="forbid"):
     """Greatest extent of a scaled object, metres."""
     max_grip_m: float = 0.085
     """A scaled object's least extent is at most this, metres."""
+    participant: str | None = None
+    """Seeds the shape and skin of the hands; null: each session has a person of its own."""
+    studio: str | None = None
+    """Seeds room and light; null: each session has a room of its own."""
     action: ActionConfig = ActionConfig()
     """What the hands do."""
 
@@ -93,7 +97,8 @@ def synthesize_clip(
     rng = seed_generator(seed)
     mesh = graspable(item.mesh, config)
     surface = contact_field(mesh.vertices, mesh.faces, rng)
-    shape = rng.normal(0, 0.6, 10)  # one person: both hands are alike
+    participant = config.participant or f"participant-{seed}"
+    shape = seed_generator(participant).normal(0, 0.6, 10)  # one person: both hands are alike
     rigs: dict[str, Rig] = {side: Rig(hands[side], shape) for side in SIDES}
     plan = plan_action(Subject(item.name, mesh, surface), rigs, config.num_frames, rng, config.action)
     half_width = float(np.ptp(transform(plan.world_from_object[0], mesh.vertices)[:, 0]) / 2)
@@ -101,7 +106,8 @@ def synthesize_clip(
     vertices = {side: rigs[side].vertices(*track) for side, track in tracks.items()}
     points = [transform(plan.world_from_object[::4], mesh.vertices[::7]), *vertices.values()]
     cameras = _cameras(np.concatenate([part.reshape(-1, 3) for part in points]), rng, config)
-    room = Room(rng)
+    studio = seed_generator(config.studio or f"studio-{seed}")
+    room = Room(studio)
     world_from_object = plan.world_from_object.astype(np.float32)
     valid = np.ones(config.num_frames, bool)
     clip = Clip(
@@ -112,9 +118,9 @@ def synthesize_clip(
         hands={side: rigs[side].motion(*track) for side, track in tracks.items()},
         objects=(ObjectMotion(item.name, mesh, world_from_object, valid, item.digest, item.provenance),),
         backgrounds={name: room.background(camera) for name, camera in cameras.items()},
-        participant=f"synthetic-{seed}",
+        participant=participant,
     )
-    return SyntheticSession(clip, random_lighting(rng), _report(plan, rigs, vertices, surface, config))
+    return SyntheticSession(clip, random_lighting(studio), _report(plan, rigs, vertices, surface, config))
 
 
 def _track(
