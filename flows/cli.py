@@ -62,13 +62,13 @@ def build(
 ) -> None:
     """Objects to six views, random motion, layers and rendered frames; a dataset of them."""
     with reporting(debug=debug):
-        from flows import dag, runs
+        from flows import data_dag, runs
         from flows.build import BuildConfig
 
         values = overrides(assignments, objects=objects, dataset=dataset, only=record_kinds(only))
         settings = load_config(BuildConfig, config, values)
         started = time.monotonic()
-        outcome = runs.run(dag.build, config=settings, store=store, dry_run=dry_run)
+        outcome = runs.run(data_dag.build, config=settings, store=store, dry_run=dry_run)
         _report(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
 
 
@@ -87,13 +87,13 @@ def ingest(
     """Capture sessions to records, incrementally; adds them to a dataset."""
     with reporting(debug=debug):
         _check_folders(sessions)
-        from flows import dag, runs
+        from flows import data_dag, runs
         from flows.ingest import IngestConfig
 
         settings = load_config(IngestConfig, config, overrides(assignments, dataset=dataset, mano=mano))
         started = time.monotonic()
         paths = [str(path) for path in sessions]
-        outcome = runs.run(dag.ingest, sessions=paths, config=settings, store=store, dry_run=dry_run)
+        outcome = runs.run(data_dag.ingest, sessions=paths, config=settings, store=store, dry_run=dry_run)
         _report(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
 
 
@@ -109,12 +109,12 @@ def synthesize(
 ) -> None:
     """Synthetic capture sessions: two hands, an object, several cameras, ground truth for all of it."""
     with reporting(debug=debug):
-        from flows import dag, runs
+        from flows import data_dag, runs
         from flows.synthesize import SynthesizeConfig
 
         settings = load_config(SynthesizeConfig, config, overrides(assignments, objects=objects, mano=mano))
         started = time.monotonic()
-        result = runs.run(dag.synthesize, config=settings, out_dir=out)
+        result = runs.run(data_dag.synthesize, config=settings, out_dir=out)
         if as_json:
             print_json(result.as_json(time.monotonic() - started))
         else:
@@ -143,13 +143,13 @@ def train(
 ) -> None:
     """One stage of training: image, temporal or human."""
     with reporting(debug=debug):
-        from flows import dag, runs
+        from flows import model_dag, runs
         from model.training_config import TrainConfig
 
         settings = load_config(TrainConfig, config, overrides(assignments, dataset=dataset))
         run_dir = out or Path("outputs") / config.stem
         started = time.monotonic()
-        model = runs.run(dag.train, config=settings, store=store, run_dir=run_dir, resume=resume)
+        model = runs.run(model_dag.train, config=settings, store=store, run_dir=run_dir, resume=resume)
         if as_json:
             print_json({"model": str(model), "seconds": round(time.monotonic() - started, 2)})
         else:
@@ -182,14 +182,14 @@ def generate(
     with reporting(debug=debug):
         if (clip is None) == (motion is None):
             raise InputError("wanted one of --clip ID and --motion SESSION", code="config")
-        from flows import dag, runs
+        from flows import model_dag, runs
         from flows.generate import GenerateConfig, Motion
 
         settings = load_config(GenerateConfig, config, overrides(assignments, dataset=dataset))
         subject = clip if motion is None else Motion(motion, camera, glb, background)
         started = time.monotonic()
         count = runs.run(
-            dag.generate, model_dir=model, config=settings, store=store, out=out, subject=subject
+            model_dag.generate, model_dir=model, config=settings, store=store, out=out, subject=subject
         )
         if as_json:
             seconds = round(time.monotonic() - started, 2)
@@ -212,12 +212,12 @@ def evaluate(
 ) -> None:
     """Figures, videos, pictures and a report of a model on a dataset's split."""
     with reporting(debug=debug):
-        from flows import dag, runs
+        from flows import model_dag, runs
         from flows.evaluate import EvaluationConfig
 
         values = overrides(assignments, dataset=dataset, split=split)
         settings = load_config(EvaluationConfig, config, values)
-        result = runs.run(dag.evaluate, model_dir=model, config=settings, store=store, out_dir=out)
+        result = runs.run(model_dag.evaluate, model_dir=model, config=settings, store=store, out_dir=out)
         if as_json:
             print_json(result.metrics)
         else:
@@ -239,11 +239,11 @@ def demo(
 ) -> None:
     """The whole job on this machine: objects, sessions, records, training, a video, a report."""
     with reporting(debug=debug):
-        from flows import dag, runs
+        from flows import model_dag, runs
         from flows.demo import DemoConfig
 
         settings = load_config(DemoConfig, config, overrides(assignments, objects=objects))
-        result = runs.run(dag.demo, config=settings, store=store, out_dir=out)
+        result = runs.run(model_dag.demo, config=settings, store=store, out_dir=out)
         if as_json:
             print_json(result.as_json())
         else:

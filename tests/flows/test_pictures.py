@@ -32,7 +32,7 @@ def test_composite_shows_the_nearest_layer_in_its_colour() -> None:
 
 def test_normals_and_confidence_keep_their_meaning() -> None:
     normals, confidence = two_layers()
-    assert tuple(normals_picture(normals[Layer.OBJECT])[0, 0]) == (128, 128, 0)
+    assert tuple(normals_picture(normals[Layer.OBJECT])[0, 0]) == (128, 128, 255)
     assert confidence_picture(confidence[Layer.THUMB])[0, 0, 0] == 230
     assert confidence_picture(confidence[Layer.THUMB])[0, 1, 0] == 0
 

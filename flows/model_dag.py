@@ -1,57 +1,23 @@
-"""The DAG: every flow and its tasks, thin. The work is in the plain functions that they call.
+"""The DAG of the model, and the demo over all of it: flows and tasks, thin.
 
-A task takes a stage or a shard of inputs, and maps batches of records inside; keys, paths and rows pass
-between tasks, never arrays.
+They stand apart from the flows of data because what they import takes seconds to load.
 """
 
 from pathlib import Path
-from typing import TypeVar
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import build as building
 from flows import demo as demonstrating
 from flows import evaluate as evaluating
 from flows import generate as generating
-from flows import ingest as ingesting
-from flows import synthesize as synthesizing
 from flows import train as training
-from flows.build import BuildConfig
+from flows.data_dag import build, ingest, synthesize
 from flows.demo import DemoConfig, DemoResult
 from flows.evaluate import Evaluation, EvaluationConfig
 from flows.generate import GenerateConfig, Motion
-from flows.ingest import IngestConfig
-from flows.outcome import Outcome, total
-from flows.synthesize import SynthesizeConfig, Synthesized
 from model.training_config import TrainConfig
 from storage.store import Store
-
-Input = TypeVar("Input")
-
-SHARD = 200  # inputs of a task
-MOST_TASKS = 500  # of a flow: beyond about a thousand the server's event queue overflows
-
-
-def shards(inputs: list[Input]) -> list[list[Input]]:
-    """Cut inputs into shards of one task each."""
-    size = max(SHARD, -(-len(inputs) // MOST_TASKS))
-    return [inputs[start : start + size] for start in range(0, len(inputs), size)]
-
-
-@task(cache_policy=NO_CACHE)
-def build_shard(names: list[str], config: BuildConfig, store: Path, dry_run: bool) -> Outcome:
-    return building.build_objects(names, config, Store(store), dry_run=dry_run)
-
-
-@task(cache_policy=NO_CACHE)
-def ingest_shard(paths: list[Path], config: IngestConfig, store: Path, dry_run: bool) -> Outcome:
-    return ingesting.ingest_sessions(paths, config, Store(store), dry_run=dry_run)
-
-
-@task(cache_policy=NO_CACHE)
-def synthesize_shard(numbers: list[int], config: SynthesizeConfig, out_dir: Path) -> Synthesized:
-    return synthesizing.synthesize_sessions(numbers, config, out_dir)
 
 
 @task(cache_policy=NO_CACHE)
@@ -84,32 +50,6 @@ def evaluate_where_changed(
     model_dir: Path, config: EvaluationConfig, store: Path, out_dir: Path
 ) -> tuple[Evaluation, bool]:
     return evaluating.evaluate_where_changed(model_dir, config, Store(store), out_dir)
-
-
-@flow
-def build(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
-    """Objects to six views, random motion, layers and rendered frames; a dataset of them."""
-    names = building.open_source(config, Store(store)).ids()
-    outcome = total([build_shard(shard, config, store, dry_run) for shard in shards(names)])
-    if not dry_run:
-        building.finish(outcome, config, Store(store))
-    return outcome
-
-
-@flow
-def ingest(sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False) -> Outcome:
-    """Capture sessions to records, incrementally; adds them to a dataset."""
-    outcome = total([ingest_shard(shard, config, store, dry_run) for shard in shards(sessions)])
-    if not dry_run:
-        ingesting.finish(outcome, config, Store(store))
-    return outcome
-
-
-@flow
-def synthesize(config: SynthesizeConfig, out_dir: Path) -> Synthesized:
-    """Synthetic capture sessions."""
-    numbers = list(range(config.sessions))
-    return synthesizing.join([synthesize_shard(shard, config, out_dir) for shard in shards(numbers)])
 
 
 @flow

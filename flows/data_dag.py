@@ -1,0 +1,72 @@
+"""The DAG of data: flows and tasks, thin. The work is in the plain functions that they call.
+
+A task takes a shard of inputs, and maps batches of records inside; keys, paths and rows pass between tasks,
+never arrays.
+"""
+
+from pathlib import Path
+from typing import TypeVar
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows import build as building
+from flows import ingest as ingesting
+from flows import synthesize as synthesizing
+from flows.build import BuildConfig
+from flows.ingest import IngestConfig
+from flows.outcome import Outcome, total
+from flows.synthesize import SynthesizeConfig, Synthesized
+from storage.store import Store
+
+Input = TypeVar("Input")
+
+SHARD = 200  # inputs of a task
+MOST_TASKS = 500  # of a flow: beyond about a thousand the server's event queue overflows
+
+
+def shards(inputs: list[Input]) -> list[list[Input]]:
+    """Cut inputs into shards of one task each."""
+    size = max(SHARD, -(-len(inputs) // MOST_TASKS))
+    return [inputs[start : start + size] for start in range(0, len(inputs), size)]
+
+
+@task(cache_policy=NO_CACHE)
+def build_shard(names: list[str], config: BuildConfig, store: Path, dry_run: bool) -> Outcome:
+    return building.build_objects(names, config, Store(store), dry_run=dry_run)
+
+
+@task(cache_policy=NO_CACHE)
+def ingest_shard(paths: list[Path], config: IngestConfig, store: Path, dry_run: bool) -> Outcome:
+    return ingesting.ingest_sessions(paths, config, Store(store), dry_run=dry_run)
+
+
+@task(cache_policy=NO_CACHE)
+def synthesize_shard(numbers: list[int], config: SynthesizeConfig, out_dir: Path) -> Synthesized:
+    return synthesizing.synthesize_sessions(numbers, config, out_dir)
+
+
+@flow
+def build(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
+    """Objects to six views, random motion, layers and rendered frames; a dataset of them."""
+    names = building.open_source(config, Store(store)).ids()
+    outcome = total([build_shard(shard, config, store, dry_run) for shard in shards(names)])
+    if not dry_run:
+        building.finish(outcome, config, Store(store))
+    return outcome
+
+
+@flow
+def ingest(sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False) -> Outcome:
+    """Capture sessions to records, incrementally; adds them to a dataset."""
+    outcome = total([ingest_shard(shard, config, store, dry_run) for shard in shards(sessions)])
+    if not dry_run:
+        ingesting.finish(outcome, config, Store(store))
+    return outcome
+
+
+@flow
+def synthesize(config: SynthesizeConfig, out_dir: Path) -> Synthesized:
+    """Synthetic capture sessions."""
+    numbers = list(range(config.sessions))
+    return synthesizing.join([synthesize_shard(shard, config, out_dir) for shard in shards(numbers)])
