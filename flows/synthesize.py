@@ -154,7 +154,8 @@ def write(folder: Path, session: SyntheticSession, inputs: Mapping[str, Any], jo
         split=inputs["split"],
     )
     config = job.config.frames.model_copy(update={"lighting": session.lighting})
-    skin = {side: skin_colors(hand, seed_generator(f"skin:{clip.participant}")) for side, hand in job.hands.items()}
+    seed = f"skin:{clip.participant}"
+    skin = {side: skin_colors(hand, seed_generator(seed)) for side, hand in job.hands.items()}
     videos = {
         name: render_frames(clip, camera, job.hands, config, clip.backgrounds[name], skin)
         for name, camera in clip.cameras.items()
