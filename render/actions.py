@@ -85,7 +85,8 @@ def plan_action(
     action = config.actions[int(rng.integers(len(config.actions)))]
     start, centre_from_object = resting_pose(subject.mesh, rng)
     hurry = 1.0 if len(TIMES[action].legs) == 1 else 0.6  # several legs have less time each
-    legs = _leg_poses(start, subject.mesh, rng, hurry * config.max_turn_deg)
+    room_m = 0.10 if action == "support" else 0.03  # a hand that supports may be below
+    legs = _leg_poses(start, subject.mesh, rng, hurry * config.max_turn_deg, room_m)
     motion = _object_motion(action, legs, num_frames) @ centre_from_object
     share = len(TIMES[action].holds) == 2
     first = _first_grasp(subject, motion[0], rigs, rng, config, share)
@@ -112,9 +113,9 @@ def resting_pose(mesh: Mesh, rng: np.random.Generator) -> tuple[FloatArray, Floa
 
 
 def _leg_poses(
-    start: FloatArray, mesh: Mesh, rng: np.random.Generator, max_turn_deg: float
+    start: FloatArray, mesh: Mesh, rng: np.random.Generator, max_turn_deg: float, room_m: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Draw poses [K, 4, 4] of lifting the object, of moving it in the air and of putting it down."""
+    """Draw poses [K, 4, 4] of lifting the object, moving it `room_m` above the table and putting it down."""
     rotation = Rotation.from_matrix(start[:3, :3])
     sizes = np.abs(start[:3, :3]) @ np.ptp(mesh.vertices, axis=0) / 2  # of the box about the object at rest
     across = float(np.hypot(sizes[0], sizes[2]))
@@ -172,14 +173,19 @@ def _first_grasp(
     config: ActionConfig,
     share: bool,
 ) -> Grasp:
-    """Return the first hand's grasp on the table; the other hand tries where the one drawn finds none."""
+    """Return the first hand's grasp on the table, a pinch where nothing better is found with either hand."""
     surroundings = Surroundings(subject.surface, world_from_object, table_m=0.0)
+    found = []
     for attempt in range(ATTEMPTS):
         for side in rng.permutation(SIDES):
             grasp = find_grasp(rigs[side], surroundings, rng, config.grasp, share=share and attempt == 0)
             if grasp.holds:
                 return grasp
-    raise ValueError(f"{subject.name}: no hand finds a grasp with the thumb and two fingers")
+            found.append(grasp)
+    best = max(found, key=lambda grasp: grasp.score)
+    if best.pinches:
+        return best
+    raise ValueError(f"{subject.name}: no hand finds a grasp with the thumb and a finger")
 
 
 def _second_hold(

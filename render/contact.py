@@ -65,8 +65,8 @@ def contact_field(
     reached, openness = _flood(points, normals, spacing)
     # Where walls are thin or corners tight one sample's vote is not safe: a connected piece turns as a whole.
     pieces = _pieces(len(vertices), faces)[drawn]
-    votes = np.bincount(pieces, weights=openness)
-    normals = np.where(votes[pieces, None] < 0, -normals, normals)
+    votes = np.bincount(pieces, weights=openness) / np.maximum(np.bincount(pieces), 1)
+    normals = np.where(votes[pieces, None] < -0.25, -normals, normals)  # a thin sheet is open on both sides
     return ContactField(points[reached], normals[reached], cKDTree(points[reached]), spacing)
 
 

@@ -77,6 +77,11 @@ class Grasp:
         return int(self.touching.sum()) >= 2
 
     @property
+    def pinches(self) -> bool:
+        """Whether the thumb and a finger touch."""
+        return bool(self.touching[THUMB]) and bool(self.touching[:THUMB].any())
+
+    @property
     def holds(self) -> bool:
         """Whether the thumb and two fingers touch."""
         return bool(self.touching[THUMB]) and int(self.touching[:THUMB].sum()) >= 2
@@ -203,7 +208,7 @@ def _placements(
 ) -> tuple[FloatArray, FloatArray]:
     """Draw wrists [B, 4, 4] with the open palm at the object, and the directions [B, 3] they came from."""
     count, side = config.num_candidates, -1.0 if rig.side == "right" else 1.0
-    lowest = -70 if surroundings.table_m is None else -5  # off the table a hand may come from below
+    lowest = -50 if surroundings.table_m is None else -5  # off the table a hand may come from below
     azimuth, elevation = np.deg2rad(rng.uniform((-30, lowest), (65, 88), (count, 2)).T)
     retreat = np.stack(
         [np.cos(elevation) * np.cos(azimuth) * side, np.sin(elevation), -np.cos(elevation) * np.sin(azimuth)],

@@ -14,6 +14,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation, Slerp
 
 from render.scene import Camera
+from render.transforms import invert_rigid, rigid
 
 
 class TrajectoryConfig(BaseModel, frozen=True, extra="forbid"):
@@ -51,17 +52,8 @@ def random_trajectory(
     frames = np.arange(num_frames)
     rotations = Slerp(key_frames, _random_rotations(rng, num_keyframes, config))(frames)
     camera_positions = _random_positions(rng, key_frames, frames, camera, radius_m, config)  # [T, 3]
-    camera_from_object = np.tile(np.eye(4), (num_frames, 1, 1))
-    camera_from_object[:, :3, :3] = rotations.as_matrix()
-    camera_from_object[:, :3, 3] = camera_positions
-    return (np.linalg.inv(camera.camera_from_world) @ camera_from_object).astype(np.float32)
-
-
-def quaternions(world_from_object: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the rotations of transforms [..., 4, 4] as unit quaternions [..., 4], xyzw with w >= 0."""
-    matrices = np.asarray(world_from_object, np.float64)[..., :3, :3]
-    quats = Rotation.from_matrix(matrices.reshape(-1, 3, 3)).as_quat(canonical=True)
-    return quats.reshape(*matrices.shape[:-2], 4)
+    camera_from_object = rigid(rotations.as_matrix(), camera_positions)
+    return (invert_rigid(camera.camera_from_world) @ camera_from_object).astype(np.float32)
 
 
 def centre_bounds(
