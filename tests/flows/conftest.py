@@ -1,6 +1,5 @@
-"""Small inputs that the tests of the flows share: a folder of objects, capture sessions, Prefect's test server."""
+"""What the tests of the flows share: a folder of objects, capture sessions, Prefect's test server."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path

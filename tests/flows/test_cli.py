@@ -1,0 +1,165 @@
+"""The command line: wrong usage costs one line and no server; a flow's result is the last line of stdout."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from flows.cli import app
+
+VERBS = [
+    "build",
+    "ingest",
+    "synthesize",
+    "train",
+    "generate",
+    "evaluate",
+    "demo",
+    "store",
+    "licences",
+    "doctor",
+]
+SMALL = ("--set", "num_frames=3", "--set", "layers.size=32", "--set", "six_views.size=32")
+
+
+def manivideo(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def error_line(result: Result) -> str:
+    """The one line on stderr."""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_help_lists_every_verb_without_loading_torch_or_prefect() -> None:
+    program = (
+        "import sys; from typer.testing import CliRunner; from flows.cli import app;"
+        "print(CliRunner().invoke(app, ['--help']).output);"
+        "print('loaded:', {'torch', 'prefect', 'diffusers', 'zarr'} & set(sys.modules))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(verb in output for verb in VERBS)
+    assert "loaded: set()" in output
+
+
+def test_an_unknown_key_is_named_with_the_one_that_was_meant(objects: Path) -> None:
+    result = manivideo("build", "--objects", objects, "--set", "layers.sise=32")
+    assert result.exit_code == 2
+    assert "'layers.sise'" in error_line(result)
+    assert "did you mean 'size'" in error_line(result)
+
+
+def test_a_value_of_the_wrong_type_is_named(objects: Path) -> None:
+    result = manivideo("build", "--objects", objects, "--set", "num_frames=many")
+    assert result.exit_code == 2
+    assert "num_frames" in error_line(result)
+    assert "many" in error_line(result)
+
+
+def test_an_unknown_kind_of_record_is_wrong_usage(objects: Path) -> None:
+    result = manivideo("build", "--objects", objects, "--only", "objects,latents")
+    assert result.exit_code == 2
+    assert "latents" in error_line(result)
+
+
+def test_a_missing_session_is_wrong_usage(tmp_path: Path) -> None:
+    result = manivideo("ingest", tmp_path / "nothing")
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'nothing'}: no such folder" in error_line(result)
+
+
+def test_a_missing_config_is_wrong_usage(tmp_path: Path) -> None:
+    result = manivideo("build", tmp_path / "nothing.yaml")
+    assert result.exit_code == 2
+    assert "nothing.yaml" in error_line(result)
+
+
+def test_generate_wants_a_clip_or_a_motion(tmp_path: Path) -> None:
+    result = manivideo("generate", "--model", tmp_path, "-o", tmp_path / "out.mp4")
+    assert result.exit_code == 2
+    assert "--clip" in error_line(result)
+
+
+def test_a_dataset_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    result = manivideo("licences", "cups", "--store", tmp_path)
+    assert result.exit_code == 1
+    assert "'cups'" in error_line(result)
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    result = manivideo("licences", "cups", "--store", tmp_path, "--debug")
+    assert result.exit_code == 1
+    assert result.exc_info is not None
+    assert result.exc_info[2].tb_next is not None
+
+
+def test_doctor_says_what_to_do(tmp_path: Path) -> None:
+    result = manivideo("doctor", "--mano", tmp_path, "--json")
+    checks = json.loads(result.stdout.splitlines()[-1])
+    assert not checks["MANO files"]["present"]
+    assert "MANO_LEFT.pkl" in checks["MANO files"]["found"]
+    assert checks["ffmpeg"]["present"]
+    assert all(check["advice"] for check in checks.values() if not check["present"])
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_build_ends_with_one_json_line_and_a_second_builds_nothing(objects: Path, tmp_path: Path) -> None:
+    arguments = ("build", "--objects", objects, "--store", tmp_path / "store", *SMALL, "--json")
+    first, second = manivideo(*arguments), manivideo(*arguments)
+    assert first.exit_code == second.exit_code == 0
+    told = json.loads(first.stdout.splitlines()[-1])
+    assert told["built"] == {"frames": 2, "layers": 2, "object": 2}
+    assert [(entry["input"], entry["code"]) for entry in told["quarantined"]] == [
+        ("object:torn", "truncated")
+    ]
+    assert json.loads(second.stdout.splitlines()[-1])["built"] == {}
+    assert {"built", "cached", "quarantined", "seconds"} <= told.keys()
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_nothing_usable_fails_in_one_line(tmp_path: Path, objects: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = manivideo("build", "--objects", empty, "--store", tmp_path / "store", *SMALL)
+    assert result.exit_code == 1
+    assert "no .glb" in error_line(result)
+    for kind in ("mug", "box"):
+        (objects / f"{kind}.glb").unlink()
+    result = manivideo("build", "--objects", objects, "--store", tmp_path / "store", *SMALL)
+    assert result.exit_code == 1
+    assert "nothing usable" in result.stderr
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_store_can_be_counted_verified_and_cleaned(objects: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert manivideo("build", "--objects", objects, "--store", store, *SMALL).exit_code == 0
+    status = json.loads(manivideo("store", "status", "--store", store, "--json").stdout)
+    assert [(kind, status[kind]["records"]) for kind in ("frames", "layers", "object")] == [
+        ("frames", 2),
+        ("layers", 2),
+        ("object", 2),
+    ]
+    assert manivideo("store", "verify", "--store", store).exit_code == 0
+    (store / "datasets" / "objects.jsonl").unlink()
+    dropped = json.loads(manivideo("store", "gc", "--store", store, "--json").stdout)
+    assert dropped["object"]["records"] == 2
+    status = json.loads(manivideo("store", "status", "--store", store, "--json").stdout)
+    assert sum(usage["records"] for usage in status.values()) == 0
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_damaged_record_fails_verification(objects: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert manivideo("build", "--objects", objects, "--store", store, *SMALL).exit_code == 0
+    chunk = max((store / "layers").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    result = manivideo("store", "verify", "--store", store)
+    assert result.exit_code == 1
+    assert "layers" in result.stdout

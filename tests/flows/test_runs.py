@@ -1,0 +1,53 @@
+"""Runs under Prefect: what a killed process leaves behind is closed; tasks take shards, not items."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.states import Running
+
+from flows.data_dag import MOST_TASKS, SHARD, shards
+from flows.runs import HOST, PROCESS, close_dead_runs, run
+
+
+@flow
+def nothing() -> str:
+    return "done"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_run_of_a_process_that_is_gone_is_closed_and_others_are_not() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with get_client(sync_client=True) as client:
+        runs = {
+            process: client.create_flow_run(nothing, state=Running(), tags=[HOST, f"{PROCESS}{process}"]).id
+            for process in (gone.pid, os.getpid())
+        }
+        assert close_dead_runs(client) == 1
+        assert close_dead_runs(client) == 0
+        assert client.read_flow_run(runs[gone.pid]).state_type == StateType.CRASHED
+        assert client.read_flow_run(runs[os.getpid()]).state_type == StateType.RUNNING
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_flow_returns_its_result_and_raises_its_error() -> None:
+    @flow
+    def failing() -> None:
+        raise ValueError("what went wrong")
+
+    assert run(nothing) == "done"
+    with pytest.raises(ValueError, match="what went wrong"):
+        run(failing)
+
+
+def test_many_inputs_make_few_tasks() -> None:
+    assert shards([]) == []
+    assert [len(shard) for shard in shards(list(range(SHARD + 1)))] == [SHARD, 1]
+    many = shards(list(range(800_000)))
+    assert len(many) <= MOST_TASKS
+    assert sum(len(shard) for shard in many) == 800_000
