@@ -44,6 +44,7 @@ app = typer.Typer(
     help="Hand-object manipulation video from motion and pictures of objects.",
 )
 app.add_typer(cli_tools.store_app, name="store")
+app.command()(cli_tools.inspect)
 app.command()(cli_tools.licences)
 app.command()(cli_tools.doctor)
 

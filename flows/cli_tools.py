@@ -1,7 +1,8 @@
-"""The verbs that look at what is there: store, licences, doctor."""
+"""The verbs that look at what is there: inspect, store, licences, doctor."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -68,6 +69,31 @@ def _print_usage(title: str, usages: dict[str, "Usage"], as_json: bool) -> None:
         return
     rows = [(kind, str(usage.records), f"{usage.bytes / 2**20:.1f}") for kind, usage in usages.items()]
     print_table(title, ("kind", "records", "MiB"), rows)
+
+
+def inspect(
+    subject: Annotated[
+        str, typer.Argument(metavar="X", help="A .glb file, a dataset or a clip.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="PNG")] = Path("sheet.png"),
+    dataset: Annotated[str, typer.Option("--dataset", metavar="NAME", help="Of the clip.")] = "captures",
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw a contact sheet: six views, layers, confidence, frames."""
+    with reporting(debug=debug):
+        from flows.pictures import save_png
+        from flows.sheets import contact_sheet
+        from storage.store import Store
+
+        sheet = contact_sheet(subject, Store(store), dataset)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_png(sheet, out)
+        if as_json:
+            print_json({"picture": str(out), "width": sheet.shape[1], "height": sheet.shape[0]})
+        else:
+            stdout.print(f"{out}: {sheet.shape[1]} by {sheet.shape[0]} pixels", highlight=False)
 
 
 def licences(

@@ -73,7 +73,7 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
 
     metrics = evaluate(pipeline, dataset, rows, config.sampling, keep).metrics
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    save_png(column(sheet), str(out_dir / "contact_sheet.png"))
+    save_png(column(sheet), out_dir / "contact_sheet.png")
     report = Report(
         title=f"Evaluation of {config.dataset}, split {config.split}",
         summary=f"{len(rows)} clips; all figures are of the hand-object area alone.",

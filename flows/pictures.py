@@ -5,6 +5,7 @@ Normals are in the camera's frame (OpenCV: a surface that faces the camera has z
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +104,6 @@ def comparison_frames(
         yield np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)))  # h264 wants even sizes
 
 
-def save_png(picture: Picture, path: str) -> None:
+def save_png(picture: Picture, path: Path) -> None:
     """Write a picture as PNG."""
     Image.fromarray(picture).save(path)

@@ -13,7 +13,7 @@ from flows.report import Report, write_report
 @pytest.fixture
 def page(tmp_path: Path) -> str:
     picture = tmp_path / "sheet.png"
-    save_png(np.full((8, 8, 3), 128, np.uint8), str(picture))
+    save_png(np.full((8, 8, 3), 128, np.uint8), picture)
     video = tmp_path / "clip.mp4"
     video.write_bytes(b"not read, only embedded")
     metrics = {

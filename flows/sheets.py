@@ -1,0 +1,84 @@
+"""Contact sheets: one picture of an object, a clip or a dataset, to be looked at.
+
+Letters: T frames, H rows, W columns.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.pictures import (
+    Picture,
+    column,
+    composite_picture,
+    confidence_picture,
+    labelled,
+    layers_panel,
+    resized,
+    row,
+)
+from render.six_views import VIEWS, SixViewConfig, canonicalize, render_six_views
+from storage.dataset import Dataset
+from storage.errors import InputError
+from storage.manifest import dataset_names
+from storage.sources.glb import SUFFIXES, load_glb
+from storage.store import Store
+
+PANEL_HEIGHT = 192  # pixels
+CLIP_FRAMES = 5
+MOST_CLIPS = 24  # of a dataset's sheet
+
+
+def contact_sheet(subject: str, store: Store, dataset: str) -> Picture:
+    """Return the sheet of a GLB file, of a dataset (its name), or of a clip of `dataset` (its id)."""
+    if Path(subject).suffix.lower() in SUFFIXES:
+        mesh, _, _ = canonicalize(load_glb(Path(subject), centred=True))
+        return views_row(render_six_views(mesh, SixViewConfig(size=PANEL_HEIGHT)))
+    if subject in dataset_names(store):
+        return dataset_sheet(Dataset.open(store, subject))
+    if "/" not in subject:
+        known = ", ".join(dataset_names(store)) or "none"
+        message = f"{subject}: neither a .glb file, a clip's id nor a dataset (there are: {known})"
+        raise InputError(message, code="no-dataset")
+    return clip_sheet(Dataset.open(store, dataset), subject)
+
+
+def views_row(views: NDArray[np.uint8]) -> Picture:
+    """Show six views [6, H, W, 4] side by side."""
+    panels = zip(VIEWS, views[..., :3], strict=True)
+    return row([labelled(resized(view, PANEL_HEIGHT), name) for name, view in panels])
+
+
+def clip_sheet(dataset: Dataset, clip_id: str) -> Picture:
+    """Show a clip's references, and some of its frames with their layers and confidence."""
+    clip = dataset.row(clip_id)
+    count = min(CLIP_FRAMES, clip.num_frames)
+    stride = max((clip.num_frames - 1) // max(count - 1, 1), 1)
+    window = dataset.read(clip, 0, count, stride)
+    lines = [views_row(window.views)]
+    for index in range(count):
+        number = f"frame {index * stride}"
+        panels = [labelled(resized(window.frames[index], PANEL_HEIGHT), number)] if len(window.frames) else []
+        layers = layers_panel(window.normals[index], window.confidence[index], PANEL_HEIGHT)
+        panels.append(labelled(layers, "object, palm, thumb, index / middle, ring, little, all"))
+        nearest = confidence_picture(window.confidence[index].max(axis=0))
+        panels.append(labelled(resized(nearest, PANEL_HEIGHT), "confidence of the nearest"))
+        lines.append(row(panels))
+    lines.append(labelled(resized(window.background, PANEL_HEIGHT), "background"))
+    return column(lines)
+
+
+def dataset_sheet(dataset: Dataset) -> Picture:
+    """Show each clip by its object's front, its middle frame and that frame's layers."""
+    lines = []
+    for clip in dataset.rows()[:MOST_CLIPS]:
+        window = dataset.read(clip, clip.num_frames // 2, 1)
+        pictures = [window.views[0, ..., :3], *window.frames]
+        pictures.append(composite_picture(window.normals[0], window.confidence[0]))
+        panels = row([resized(picture, PANEL_HEIGHT // 2) for picture in pictures])
+        lines.append(labelled(panels, f"{clip.id} ({clip.split})"))
+    if not lines:
+        raise InputError(f"dataset {dataset.manifest.name}: no clips in it", code="no-clips")
+    half = -(-len(lines) // 2)
+    return row([column(part) for part in (lines[:half], lines[half:]) if part])
