@@ -72,9 +72,7 @@ def _print_usage(title: str, usages: dict[str, "Usage"], as_json: bool) -> None:
 
 
 def inspect(
-    subject: Annotated[
-        str, typer.Argument(metavar="X", help="A .glb file, a dataset or a clip.")
-    ],
+    subject: Annotated[str, typer.Argument(metavar="X", help="A .glb file, a dataset or a clip.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="PNG")] = Path("sheet.png"),
     dataset: Annotated[str, typer.Option("--dataset", metavar="NAME", help="Of the clip.")] = "captures",
     store: StoreOption = DEFAULT_STORE,

@@ -75,7 +75,7 @@ def motion_window(
     window = read_clip(Dataset(store, Manifest("motion", (row,)), layers=layers), row, config.sampling)
     plate = clip.backgrounds[camera]
     crop = Crop(**store.open("layers", str(row.layers_key)).recipe.config["crop"])
-    background = crop_and_resize(plate, crop, config.ingest.layers.size)
+    background = crop_and_resize(plate, crop, config.ingest.layers.size).copy()  # torch wants it writable
     return replace(window, background=background), clip.fps
 
 
