@@ -21,7 +21,7 @@ def map_items(
     """Call `function` on every item, in batches on `workers` threads; results are in the items' order."""
     if not items:
         return []
-    with Progress(console=stderr, transient=True) as progress:
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         bar = progress.add_task(description, total=len(items))
 
         def counted(item: Item) -> Result:

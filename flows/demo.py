@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from flows.build import BuildConfig
+from flows.console import stderr
 from flows.evaluate import Evaluation, EvaluationConfig
 from flows.ingest import IngestConfig
 from flows.sources import procedural_folder
@@ -53,7 +54,8 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Name and time what happens inside."""
+        stderr.print(f"{name} …", highlight=False)
         started = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - started

@@ -10,7 +10,16 @@ import typer
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_STORE = Path("data/store")
 
-StoreOption = Annotated[Path, typer.Option("--store", envvar="MANIVIDEO_STORE", help="Folder of records.")]
+
+def _local_folder(store: Path) -> Path:
+    if store.parts and store.parts[0].endswith(":"):
+        raise typer.BadParameter(f"{store}: records are kept in a local folder")
+    return store
+
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="MANIVIDEO_STORE", callback=_local_folder, help="Folder of records.")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config value (repeatable).")
 ]

@@ -21,7 +21,7 @@ STAMP = "made-from.json"
 def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: bool) -> Path:
     """Train one stage in `run_dir`; return the folder of the saved pipeline."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True) as progress:
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         bar = progress.add_task(f"{config.stage} stage", total=config.iterations)
 
         def show(done: int, _: int, loss: float) -> None:
