@@ -28,10 +28,10 @@ class ActionConfig(BaseModel, frozen=True, extra="forbid"):
     """What hands do with an object."""
 
     actions: tuple[Action, ...] = ("lift", "support", "pass", "twist")
-    """What may happen; one is drawn. Where the second hand finds no hold it becomes "one_hand"."""
+    """What may happen; one is drawn. Where the second hand's hold is weak it becomes "lift" or "one_hand"."""
     max_turn_deg: float = 55.0
     """How far the object is turned in the air, degrees."""
-    max_twist_deg: float = 45.0
+    max_twist_deg: float = 40.0
     """How far a hand turns about the object in a twist, degrees."""
     grasp: GraspConfig = GraspConfig()
     """How hands take hold."""
@@ -49,9 +49,9 @@ class Times:
 TIMES: dict[Action, Times] = {
     "lift": Times(((0.25, 0.31, 0.81, 0.86), (0.34, 0.40, 0.73, 0.78)), ((0.41, 0.72),)),
     "support": Times(
-        ((0.25, 0.31, 0.88, 0.93), (0.46, 0.52, 0.62, 0.67)), ((0.32, 0.45), (0.53, 0.61), (0.73, 0.87))
+        ((0.25, 0.31, 0.88, 0.93), (0.50, 0.56, 0.64, 0.69)), ((0.32, 0.45), (0.56, 0.64), (0.73, 0.87))
     ),
-    "pass": Times(((0.25, 0.31, 0.55, 0.60), (0.46, 0.53, 0.86, 0.91)), ((0.32, 0.45), (0.66, 0.85))),
+    "pass": Times(((0.25, 0.31, 0.61, 0.66), (0.50, 0.57, 0.87, 0.92)), ((0.32, 0.45), (0.67, 0.86))),
     "twist": Times(((0.25, 0.31, 0.83, 0.88), (0.34, 0.40, 0.75, 0.80)), ((0.40, 0.49), (0.67, 0.75))),
     "one_hand": Times(((0.25, 0.32, 0.80, 0.85),), ((0.33, 0.79),)),
 }
@@ -81,23 +81,40 @@ class Subject:
 def plan_action(
     subject: Subject, rigs: Mapping[str, Rig], num_frames: int, rng: np.random.Generator, config: ActionConfig
 ) -> Plan:
-    """Draw an action and find its grasps; raises ValueError when no hand can hold the object."""
+    """Draw an action and find its grasps; raises ValueError when no hand can hold the object.
+
+    An action that the second hand's grasp does not allow becomes a simpler one.
+    """
     action = config.actions[int(rng.integers(len(config.actions)))]
     start, centre_from_object = resting_pose(subject.mesh, rng)
-    hurry = 1.0 if len(TIMES[action].legs) == 1 else 0.6  # several legs have less time each
-    room_m = 0.10 if action == "support" else 0.03  # a hand that supports may be below
-    legs = _leg_poses(start, subject.mesh, rng, hurry * config.max_turn_deg, room_m)
+    legs = _leg_poses(action, start, subject.mesh, rng, config.max_turn_deg)
     motion = _object_motion(action, legs, num_frames) @ centre_from_object
-    share = len(TIMES[action].holds) == 2
-    first = _first_grasp(subject, motion[0], rigs, rng, config, share)
-    holds = [_hold(first, TIMES[action].holds[0], num_frames)]
-    if len(TIMES[action].holds) == 2:
-        other = rigs[SIDES[1 - SIDES.index(first.side)]]
-        hold = _second_hold(action, first, (rigs[first.side], other), subject, motion, rng, config)
-        if hold.grasp.holds if action == "pass" else hold.grasp.steadies:
-            return Plan(action, (*holds, hold), motion)
-    motion = _object_motion("one_hand", legs, num_frames) @ centre_from_object
-    return Plan("one_hand", (_hold(first, TIMES["one_hand"].holds[0], num_frames),), motion)
+    grasper = _Grasper(subject, rigs, rng, config.grasp)
+    if action == "one_hand":
+        grasps: tuple[Grasp, ...] = (grasper.first(motion[0], share=False),)
+        slide = None
+    else:
+        first = grasper.first(motion[0], share=True)
+        aloft = int(np.ceil(TIMES[action].holds[1][0] * (num_frames - 1)))
+        meeting = {"support": motion[aloft], "pass": motion[-1]}.get(action, motion[0])
+        second = grasper.second(first, meeting)
+        slide = grasper.slide(first, second, num_frames, config.max_twist_deg) if action == "twist" else None
+        action = _feasible(action, second, slide)
+        grasps = (first, second)[: len(TIMES[action].holds)]
+    holds = []
+    for row, (grasp, times) in enumerate(zip(grasps, TIMES[action].holds, strict=True)):
+        arrive, closed, release, leave = (time * (num_frames - 1) for time in times)
+        holds.append(Hold(grasp, arrive, closed, release, leave, slide if row == 1 else None))
+    return Plan(action, tuple(holds), _object_motion(action, legs, num_frames) @ centre_from_object)
+
+
+def _feasible(action: Action, second: Grasp, slide: FloatArray | None) -> Action:
+    """Return the action, or the nearest to it that the second hand's grasp allows."""
+    if not second.steadies:
+        return "one_hand"
+    if (action == "pass" and not second.holds) or (action == "twist" and slide is None):
+        return "lift"
+    return action
 
 
 def resting_pose(mesh: Mesh, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -113,19 +130,19 @@ def resting_pose(mesh: Mesh, rng: np.random.Generator) -> tuple[FloatArray, Floa
 
 
 def _leg_poses(
-    start: FloatArray, mesh: Mesh, rng: np.random.Generator, max_turn_deg: float, room_m: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Draw poses [K, 4, 4] of lifting the object, moving it `room_m` above the table and putting it down."""
+    action: Action, start: FloatArray, mesh: Mesh, rng: np.random.Generator, max_turn_deg: float
+) -> tuple[FloatArray, FloatArray]:
+    """Draw poses [3, 4, 4] of lifting the object, and of putting it down from where it is by then."""
+    room_m = 0.07 if action == "support" else 0.03  # a hand that supports may be below
+    hurry = 1.0 if len(TIMES[action].legs) == 1 else 0.6  # several legs have less time each
     rotation = Rotation.from_matrix(start[:3, :3])
     sizes = np.abs(start[:3, :3]) @ np.ptp(mesh.vertices, axis=0) / 2  # of the box about the object at rest
-    across = float(np.hypot(sizes[0], sizes[2]))
 
     def aloft() -> FloatArray:
         axis = rng.normal(size=3)
-        angle = np.deg2rad(max_turn_deg) * rng.uniform(0.5, 1)
-        height = (
-            sizes[1] + across * np.sin(angle) + rng.uniform(0.02, 0.05)
-        )  # clears the table however it tilts
+        angle = np.deg2rad(hurry * max_turn_deg) * rng.uniform(0.5, 1)
+        # Clears the table however the object tilts.
+        height = sizes[1] + np.hypot(sizes[0], sizes[2]) * np.sin(angle) + room_m + rng.uniform(0, 0.03)
         turn = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis))
         place = np.array([rng.uniform(-0.03, 0.03), height, rng.uniform(-0.02, 0.04)])
         return rigid((turn * rotation).as_matrix(), place)
@@ -135,103 +152,83 @@ def _leg_poses(
     raised, lowered = start.copy(), end.copy()
     raised[1, 3] += 0.03
     lowered[1, 3] += 0.03
-    first, middle, last = aloft(), aloft(), aloft()
-    return np.stack([start, raised, first]), np.stack([first, middle, last]), np.stack([last, lowered, end])
+    first, last = aloft(), aloft()
+    if action == "support":
+        last = object_motion([Leg(0, 2, np.stack([first, last]))], 3)[1]  # half the way, for lack of time
+    return np.stack([start, raised, first]), np.stack([last, lowered, end])
 
 
-def _object_motion(
-    action: Action, poses: tuple[FloatArray, FloatArray, FloatArray], num_frames: int
-) -> FloatArray:
-    """Return world_from_centre [T, 4, 4]: one or two legs leave the middle out, three take one each."""
+def _object_motion(action: Action, poses: tuple[FloatArray, FloatArray], num_frames: int) -> FloatArray:
+    """Return world_from_centre [T, 4, 4] through the poses, in as many legs as the action has."""
     times = TIMES[action].legs
-    lift, aloft, lower = poses
-    if len(times) == 1:
-        parts = [np.concatenate([lift, lower])]
-    elif len(times) == 2:
-        parts = [lift, np.concatenate([lift[-1:], lower])]
-    else:
-        parts = [lift, aloft, lower]
+    lift, lower = poses
+    aloft = np.stack([lift[-1], lower[0]])
+    parts = {1: [np.concatenate([lift, lower])], 2: [lift, np.concatenate([aloft[:1], lower])]}
     legs = [
         Leg(begin * (num_frames - 1), end * (num_frames - 1), part)
-        for (begin, end), part in zip(times, parts, strict=True)
+        for (begin, end), part in zip(times, parts.get(len(times), [lift, aloft, lower]), strict=True)
     ]
     return object_motion(legs, num_frames)
 
 
-def _hold(
-    grasp: Grasp, times: tuple[float, float, float, float], num_frames: int, slide: FloatArray | None = None
-) -> Hold:
-    arrive, closed, release, leave = (time * (num_frames - 1) for time in times)
-    return Hold(grasp, arrive, closed, release, leave, slide)
+@dataclass(frozen=True)
+class _Grasper:
+    """Finds the grasps of one session."""
 
+    subject: Subject
+    rigs: Mapping[str, Rig]
+    rng: np.random.Generator
+    config: GraspConfig
 
-def _first_grasp(
-    subject: Subject,
-    world_from_object: FloatArray,
-    rigs: Mapping[str, Rig],
-    rng: np.random.Generator,
-    config: ActionConfig,
-    share: bool,
-) -> Grasp:
-    """Return the first hand's grasp on the table, a pinch where nothing better is found with either hand."""
-    surroundings = Surroundings(subject.surface, world_from_object, table_m=0.0)
-    found = []
-    for attempt in range(ATTEMPTS):
-        for side in rng.permutation(SIDES):
-            grasp = find_grasp(rigs[side], surroundings, rng, config.grasp, share=share and attempt == 0)
-            if grasp.holds:
-                return grasp
-            found.append(grasp)
-    best = max(found, key=lambda grasp: grasp.score)
-    if best.pinches:
-        return best
-    raise ValueError(f"{subject.name}: no hand finds a grasp with the thumb and a finger")
+    def first(self, world_from_object: FloatArray, *, share: bool) -> Grasp:
+        """Return a grasp on the table, a pinch where nothing better is found with either hand."""
+        surroundings = Surroundings(self.subject.surface, world_from_object)
+        found = []
+        for attempt in range(ATTEMPTS):
+            for side in self.rng.permutation(SIDES):
+                grasp = find_grasp(
+                    self.rigs[side], surroundings, self.rng, self.config, share=share and attempt == 0
+                )
+                if grasp.holds:
+                    return grasp
+                found.append(grasp)
+        best = max(found, key=lambda grasp: grasp.score)
+        if best.pinches:
+            return best
+        raise ValueError(f"{self.subject.name}: no hand finds a grasp with the thumb and a finger")
 
+    def second(self, first: Grasp, world_from_object: FloatArray) -> Grasp:
+        """Return the other hand's grasp, which keeps clear of the first hand."""
+        other = self.rigs[SIDES[1 - SIDES.index(first.side)]]
+        surroundings = Surroundings(self.subject.surface, world_from_object, (self._posed(first),))
+        grasp = find_grasp(other, surroundings, self.rng, self.config, share=True)
+        if grasp.holds:
+            return grasp
+        again = find_grasp(other, surroundings, self.rng, self.config, share=True)
+        return max(grasp, again, key=lambda tried: (tried.holds, tried.score))
 
-def _second_hold(
-    action: Action,
-    first: Grasp,
-    rigs: tuple[Rig, Rig],
-    subject: Subject,
-    world_from_object: FloatArray,
-    rng: np.random.Generator,
-    config: ActionConfig,
-) -> Hold:
-    """Return the other hand's hold, which keeps clear of the first hand."""
-    num_frames = len(world_from_object)
-    times = TIMES[action].holds[1]
-    met_aloft = action == "support"  # else the hand stands on the table with the object, now or in the end
-    frame = {"support": int(np.ceil(times[0] * (num_frames - 1))), "pass": -1}.get(action, 0)
-    vertices = rigs[0].vertices(first.flexion[None], first.object_from_wrist[None])[0]
-    other_hand = contact_field(vertices, rigs[0].hand.faces, rng)
-    surroundings = Surroundings(
-        subject.surface, world_from_object[frame], (other_hand,), None if met_aloft else 0.0
-    )
-    grasp = find_grasp(rigs[1], surroundings, rng, config.grasp, share=True)
-    if not grasp.holds:
-        again = find_grasp(rigs[1], surroundings, rng, config.grasp, share=True)
-        grasp = max(grasp, again, key=lambda tried: tried.score)
-    if action != "twist":
-        return _hold(grasp, times, num_frames)
-    free = Surroundings(subject.surface, np.eye(4), (other_hand,))
-    slide = _slide(grasp, rigs[1], subject.mesh, free, num_frames, config)
-    return _hold(grasp, times, num_frames, slide)
+    def slide(self, first: Grasp, second: Grasp, num_frames: int, max_deg: float) -> FloatArray | None:
+        """Return turns [T, 4, 4] of the second hand about the object's y axis, there and back.
 
+        They are as wide as the shape and the first hand allow; None: not at all.
+        """
+        begin, end = (time * (num_frames - 1) for time in TWIST)
+        course = ease(1 - np.abs(2 * (np.arange(num_frames) - begin) / (end - begin) - 1))
+        free = Surroundings(self.subject.surface, np.eye(4), (self._posed(first),), table_m=-np.inf)
+        flexion = np.tile(second.flexion, (9, 1, 1))
+        for part in (1, -1, 0.7, -0.7, 0.4, -0.4):
+            angle = np.deg2rad(max_deg) * part
+            turns = _about_axis(self.subject.mesh, angle * np.linspace(0, 1, 9))
+            vertices = self.rigs[second.side].vertices(flexion, turns @ second.object_from_wrist)
+            if -free.distance(vertices).min() <= self.config.max_penetration_m:
+                return _about_axis(self.subject.mesh, angle * course)
+        return None
 
-def _slide(
-    grasp: Grasp, rig: Rig, mesh: Mesh, free: Surroundings, num_frames: int, config: ActionConfig
-) -> FloatArray:
-    """Return turns [T, 4, 4] of a hand about the object's own y axis, as wide as the shape allows."""
-    begin, end = (time * (num_frames - 1) for time in TWIST)
-    part = (np.arange(num_frames) - begin) / (end - begin)
-    course = np.sin(np.pi * ease(part)) ** 2  # there and back
-    angles = np.deg2rad(config.max_twist_deg) * np.array([1, 0.75, 0.5, 0.25])
-    for angle in angles:
-        turns = _about_axis(mesh, angle * np.linspace(0, 1, 9))
-        vertices = rig.vertices(np.tile(grasp.flexion, (9, 1, 1)), turns @ grasp.object_from_wrist)
-        if -free.distance(vertices).min() <= config.grasp.max_penetration_m:
-            return _about_axis(mesh, angle * course)
-    return _about_axis(mesh, 0 * course)
+    def _posed(self, grasp: Grasp) -> ContactField:
+        """Return the surface of a hand that grasps, in the object's frame."""
+        rig = self.rigs[grasp.side]
+        vertices = rig.vertices(grasp.flexion[None], grasp.object_from_wrist[None])[0]
+        return contact_field(vertices, rig.hand.faces, self.rng)
 
 
 def _about_axis(mesh: Mesh, angles: FloatArray) -> FloatArray:

@@ -19,6 +19,7 @@ from render.transforms import invert_rigid, rigid, transform
 
 FloatArray = NDArray[np.float64]
 APPROACH_STEPS = 16
+BELOW_M = 0.05  # an object so high above the table has room for a hand below it
 COVER_M = 0.02  # surface so near to a hand is out of the other's reach
 CLOSING_STEPS = (18, 12, 10)  # the whole digit, its last two joints, its last joint
 FINGER_HALF_THICKNESS_M = 0.003  # kept between the thumb and the fingers' vertices
@@ -44,7 +45,7 @@ class Surroundings:
     target: ContactField
     world_from_target: FloatArray  # [4, 4]
     others: tuple[ContactField, ...] = ()  # in the target's frame
-    table_m: float | None = None  # height of the table's top
+    table_m: float = 0.0  # height of the table's top
 
     def target_distance(self, points: NDArray[np.floating]) -> FloatArray:
         """Return signed distances [...] of world points [..., 3] to the object alone."""
@@ -56,7 +57,7 @@ class Surroundings:
         nearest = self.target.distance(local)
         for field in self.others:
             nearest = np.minimum(nearest, field.distance(local))
-        return nearest if self.table_m is None else np.minimum(nearest, points[..., 1] - self.table_m)
+        return np.minimum(nearest, points[..., 1] - self.table_m)
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,10 @@ def _placements(
 ) -> tuple[FloatArray, FloatArray]:
     """Draw wrists [B, 4, 4] with the open palm at the object, and the directions [B, 3] they came from."""
     count, side = config.num_candidates, -1.0 if rig.side == "right" else 1.0
-    lowest = -50 if surroundings.table_m is None else -5  # off the table a hand may come from below
-    azimuth, elevation = np.deg2rad(rng.uniform((-30, lowest), (65, 88), (count, 2)).T)
+    surface = transform(surroundings.world_from_target, surroundings.target.points)
+    low, high = surface.min(axis=0), surface.max(axis=0)
+    below = -50 if low[1] > surroundings.table_m + BELOW_M else -5  # in the air a hand may come from below
+    azimuth, elevation = np.deg2rad(rng.uniform((-30, below), (65, 88), (count, 2)).T)
     retreat = np.stack(
         [np.cos(elevation) * np.cos(azimuth) * side, np.sin(elevation), -np.cos(elevation) * np.sin(azimuth)],
         axis=-1,
@@ -217,8 +220,6 @@ def _placements(
     roll = Rotation.from_rotvec(retreat * np.deg2rad(rng.uniform(-40, 40, (count, 1))))
     rotation = wrist_rotation(rig, -retreat, roll.apply(natural_forward(rig.side)))  # [B, 3, 3]
 
-    surface = transform(surroundings.world_from_target, surroundings.target.points)
-    low, high = surface.min(axis=0), surface.max(axis=0)
     inner = np.maximum((high - low) / 2 - 0.035, 0)  # a hand about a point in here has the object before it
     aim = (low + high) / 2 + rng.uniform(-1, 1, (count, 3)) * inner
     palm_point = rng.uniform(0.7, 1.05, (count, 1)) * rig.knuckle

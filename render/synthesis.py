@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
+from scipy.spatial import cKDTree
 
 from render.actions import Action, ActionConfig, Plan, Subject, plan_action
 from render.choreography import DETOURS, clear_table, hand_track, idle_wrists
@@ -25,7 +26,8 @@ from render.transforms import invert_rigid, transform
 
 FloatArray = NDArray[np.float64]
 
-ROUGH_M = 0.002  # a hand on its way may brush the object so deep
+ROUGH_M = 0.002  # a hand on its way may brush what is there so deep
+SKIN_M = 0.004  # between the vertices of hands that touch
 
 
 class SynthesisConfig(BaseModel, frozen=True, extra="forbid"):
@@ -96,13 +98,12 @@ def synthesize_clip(
     """
     rng = seed_generator(seed)
     mesh = graspable(item.mesh, config)
-    surface = contact_field(mesh.vertices, mesh.faces, rng)
     participant = config.participant or f"participant-{seed}"
     shape = seed_generator(participant).normal(0, 0.6, 10)  # one person: both hands are alike
     rigs: dict[str, Rig] = {side: Rig(hands[side], shape) for side in SIDES}
-    plan = plan_action(Subject(item.name, mesh, surface), rigs, config.num_frames, rng, config.action)
-    half_width = float(np.ptp(transform(plan.world_from_object[0], mesh.vertices)[:, 0]) / 2)
-    tracks = {side: _track(rig, plan, surface, half_width, rng) for side, rig in rigs.items()}
+    subject = Subject(item.name, mesh, contact_field(mesh.vertices, mesh.faces, rng))
+    plan = plan_action(subject, rigs, config.num_frames, rng, config.action)
+    tracks = _tracks(rigs, plan, subject, rng)
     vertices = {side: rigs[side].vertices(*track) for side, track in tracks.items()}
     points = [transform(plan.world_from_object[::4], mesh.vertices[::7]), *vertices.values()]
     cameras = _cameras(np.concatenate([part.reshape(-1, 3) for part in points]), rng, config)
@@ -120,33 +121,47 @@ def synthesize_clip(
         backgrounds={name: room.background(camera) for name, camera in cameras.items()},
         participant=participant,
     )
-    return SyntheticSession(clip, random_lighting(studio), _report(plan, rigs, vertices, surface, config))
+    return SyntheticSession(
+        clip, random_lighting(studio), _report(plan, rigs, vertices, subject.surface, config)
+    )
 
 
-def _track(
-    rig: Rig, plan: Plan, surface: ContactField, half_width_m: float, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """Return a hand's flexions [T, D, 3] and wrists [T, 4, 4], clear of table and object where it is free."""
+def _tracks(
+    rigs: Mapping[str, Rig], plan: Plan, subject: Subject, rng: np.random.Generator
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Return each hand's flexions [T, D, 3] and wrists [T, 4, 4]; free hands keep clear of everything."""
+    half_width = float(np.ptp(transform(plan.world_from_object[0], subject.mesh.vertices)[:, 0]) / 2)
     frames = np.arange(len(plan.world_from_object))
-    holds = [hold for hold in plan.holds if hold.grasp.side == rig.side]
-    free = np.ones(len(frames), bool)
-    for hold in holds:
-        free &= (frames < hold.arrive) | (frames > hold.leave)
-    away = idle_wrists(rig, len(frames), half_width_m, rng)
     object_from_world = invert_rigid(plan.world_from_object)
-    best, least = None, -np.inf
-    for detour in DETOURS:
-        flexion, wrists = hand_track(holds, plan.world_from_object, away, detour)
-        lowest = rig.vertices(flexion, wrists)[..., 1].min(axis=1)  # [T]
-        wrists = clear_table(wrists, lowest, free)
-        vertices = rig.vertices(flexion[free], wrists[free])
-        gap = surface.distance(transform(object_from_world[free], vertices)).min()
-        if gap > least:
-            best, least = (flexion, wrists), gap
-        if gap > -ROUGH_M:
-            break
-    assert best is not None
-    return best
+    tracks: dict[str, tuple[FloatArray, FloatArray]] = {}
+    others: list[NDArray[np.float32]] = []  # vertices [T, V, 3] of the hands that are placed
+    for side, rig in rigs.items():
+        holds = [hold for hold in plan.holds if hold.grasp.side == side]
+        free = np.ones(len(frames), bool)
+        for hold in holds:
+            free &= (frames < hold.arrive) | (frames > hold.leave)
+        away = idle_wrists(rig, len(frames), half_width, rng)
+        most = -np.inf
+        for detour in DETOURS:
+            flexion, wrists = hand_track(holds, plan.world_from_object, away, detour)
+            lowest = rig.vertices(flexion, wrists)[..., 1].min(axis=1)  # [T]
+            wrists = clear_table(wrists, lowest, free)
+            vertices = rig.vertices(flexion, wrists)
+            gap = subject.surface.distance(transform(object_from_world[free], vertices[free])).min()
+            gap = min([gap, *(_hand_gap(vertices[free], other[free]) for other in others)])
+            if gap > most:
+                tracks[side], placed, most = (flexion, wrists), vertices, gap
+            if gap > -ROUGH_M:
+                break
+        others.append(placed)
+    return tracks
+
+
+def _hand_gap(vertices: NDArray[np.float32], others: NDArray[np.float32]) -> float:
+    """Return the least distance in metres between two hands [T, V, 3], about 0 where their skins meet."""
+    pairs = zip(vertices, others, strict=True)
+    nearest = [np.min(cKDTree(other).query(hand, distance_upper_bound=0.05)[0]) for hand, other in pairs]
+    return float(np.min(nearest)) - SKIN_M
 
 
 def graspable(mesh: Mesh, config: SynthesisConfig) -> Mesh:

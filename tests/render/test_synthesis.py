@@ -1,0 +1,246 @@
+"""Synthetic sessions: contact where hands hold, none at the ends, rigid holds, everything in the pictures."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from render.actions import TIMES, Action, ActionConfig, resting_pose
+from render.camera import project
+from render.choreography import Leg, ease, object_motion
+from render.grasp import GraspConfig
+from render.hands.model import default_hands
+from render.procedural_objects import procedural_object
+from render.scene import SIDES, Layer, Mesh
+from render.synthesis import (
+    SynthesisConfig,
+    SyntheticObject,
+    SyntheticSession,
+    graspable,
+    synthesize_clip,
+)
+from render.transforms import invert_rigid, transform
+
+NUM_FRAMES = 48
+ACTIONS: dict[Action, str] = {
+    "lift": "box",
+    "support": "teapot",
+    "pass": "bottle",
+    "twist": "cup",
+    "one_hand": "ball",
+}
+
+
+def make_object(kind: str, seed: int = 0) -> SyntheticObject:
+    return SyntheticObject(kind, procedural_object(kind, np.random.default_rng(seed)), digest="0" * 64)
+
+
+def settings(action: Action, num_frames: int = NUM_FRAMES) -> SynthesisConfig:
+    return SynthesisConfig(
+        num_frames=num_frames,
+        width=96,
+        height=72,
+        num_cameras=2,
+        action=ActionConfig(actions=(action,), grasp=GraspConfig(num_candidates=12)),
+    )
+
+
+@cache
+def session(action: Action) -> SyntheticSession:
+    return synthesize_clip(make_object(ACTIONS[action]), default_hands(), "a seed", settings(action))
+
+
+@cache
+def hand_surfaces(action: Action) -> dict[str, np.ndarray]:
+    clip = session(action).clip
+    return {side: default_hands()[side](clip.hands[side]).vertices for side in SIDES}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_hands_touch_while_they_hold_and_not_at_the_ends(action: Action) -> None:
+    report = session(action).report
+    touches = report.touching.any(axis=-1)  # [T, S]
+    assert report.holding.any()
+    assert touches[report.holding].mean() > 0.95
+    assert not touches[0].any()
+    assert not touches[-1].any()
+    first = SIDES.index(report.grasps[0].side)
+    held = report.holding[:, first]
+    assert report.touching[held, first].sum(axis=-1).min() >= 3
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_hands_do_not_enter_the_object(action: Action) -> None:
+    report = session(action).report
+    assert report.penetration_m.max() < 0.01
+    assert report.penetration_m[report.holding].max() <= GraspConfig().max_penetration_m
+
+
+@pytest.mark.parametrize("action", ["lift", "support", "pass", "one_hand"])
+def test_hand_is_rigid_with_the_object_while_it_holds(action: Action) -> None:
+    clip, report = session(action).clip, session(action).report
+    for column, side in enumerate(SIDES):
+        held = np.flatnonzero(report.holding[:, column])
+        if not len(held):
+            continue
+        object_from_world = invert_rigid(clip.objects[0].world_from_object[held].astype(np.float64))
+        local = transform(object_from_world, hand_surfaces(action)[side][held])
+        assert np.abs(local - local[0]).max() < 2e-4
+
+
+def test_passed_object_changes_hands() -> None:
+    report = session("pass").report
+    assert report.action == "pass"
+    first, second = (SIDES.index(grasp.side) for grasp in report.grasps)
+    assert first != second
+    start, end = (np.flatnonzero(report.holding[:, column]) for column in (first, second))
+    assert start[0] < end[0] < start[-1] < end[-1]  # both hold it for a while
+
+
+def test_twisting_hand_turns_about_the_object() -> None:
+    clip, report = session("twist").clip, session("twist").report
+    assert report.action == "twist"
+    side = report.grasps[1].side
+    held = np.flatnonzero(report.holding[:, SIDES.index(side)])
+    world_from_object = clip.objects[0].world_from_object[held].astype(np.float64)
+    local = transform(invert_rigid(world_from_object), hand_surfaces("twist")[side][held])
+    moved = np.linalg.norm(local - local[0], axis=-1).max(axis=-1)  # [frames]
+    assert moved.max() > 0.005
+    assert np.ptp(local[..., 1], axis=0).max() < 2e-4  # about the upright axis
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_everything_is_in_every_picture(action: Action) -> None:
+    clip = session(action).clip
+    item = clip.objects[0]
+    points = [transform(item.world_from_object, item.mesh.vertices), *hand_surfaces(action).values()]
+    for camera in clip.cameras.values():
+        for part in points:
+            pixels, depth = project(part.reshape(-1, 3), camera)
+            inside = (pixels > -0.5) & (pixels < np.array([camera.width, camera.height]) - 0.5)
+            assert inside.all(axis=-1).mean() > 0.99
+            assert depth.min() > 0.2
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_motion_is_smooth_and_above_the_table(action: Action) -> None:
+    item = session(action).clip.objects[0]
+    bodies = [transform(item.world_from_object, item.mesh.vertices), *hand_surfaces(action).values()]
+    for body in bodies:
+        steps = np.linalg.norm(np.diff(body, axis=0), axis=-1)
+        assert steps.max() < 0.1 * 72 / NUM_FRAMES  # metres a frame; no jump at 24 frames a second
+        assert body[..., 1].min() > -0.01
+    lifted = bodies[0][..., 1].min(axis=1)
+    assert lifted[0] == pytest.approx(0, abs=1e-4)
+    assert lifted[-1] == pytest.approx(0, abs=1e-4)
+    assert lifted.max() > 0.03
+
+
+def test_fingers_hide_behind_the_object_and_each_other() -> None:
+    """Some fingertips of a holding hand are nearer to the camera's far side than what lies in front of them."""
+    clip, report = session("lift").clip, session("lift").report
+    frame = int(np.flatnonzero(report.holding.all(axis=1))[0])
+    hands = default_hands()
+    camera = next(iter(clip.cameras.values()))
+    item = clip.objects[0]
+    bodies = {
+        "object": transform(item.world_from_object[frame], item.mesh.vertices[item.mesh.faces].mean(axis=1))
+    }
+    for side in SIDES:
+        centres = hand_surfaces("lift")[side][frame][hands[side].faces].mean(axis=1)
+        for layer in Layer:
+            if (hands[side].parts == layer).any():
+                bodies[f"{side} {layer.name}"] = centres[hands[side].parts == layer]
+    covered = {name: _cells(points, camera) for name, points in bodies.items()}
+    nearest: dict[tuple[int, int], str] = {}
+    for name, cells in covered.items():
+        for cell, depth in cells.items():
+            if cell not in nearest or depth < covered[nearest[cell]][cell]:
+                nearest[cell] = name
+    fingers = [name for name in covered if name.split()[-1] in ("THUMB", "INDEX", "MIDDLE", "RING", "LITTLE")]
+    hidden = sum(nearest[cell] != name for name in fingers for cell in covered[name])
+    assert hidden / sum(len(covered[name]) for name in fingers) > 0.15
+
+
+def _cells(points: np.ndarray, camera: object) -> dict[tuple[int, int], float]:
+    """Nearest depth of a body in each 2 × 2 pixel cell that it has a face in."""
+    pixels, depth = project(points, camera)  # type: ignore[arg-type]
+    cells: dict[tuple[int, int], float] = {}
+    for column, row, z in np.c_[np.floor(pixels / 2), depth]:
+        cells[int(column), int(row)] = min(cells.get((int(column), int(row)), np.inf), z)
+    return cells
+
+
+def test_seed_decides_the_session() -> None:
+    def make(seed: int) -> SyntheticSession:
+        return synthesize_clip(make_object("can"), default_hands(), seed, settings("one_hand", 16))
+
+    first, again, other = make(1), make(1), make(2)
+    for name, camera in first.clip.cameras.items():
+        np.testing.assert_array_equal(camera.camera_from_world, again.clip.cameras[name].camera_from_world)
+        np.testing.assert_array_equal(first.clip.backgrounds[name], again.clip.backgrounds[name])
+    for side in SIDES:
+        np.testing.assert_array_equal(first.clip.hands[side].pose, again.clip.hands[side].pose)
+        assert not np.allclose(first.clip.hands[side].pose, other.clip.hands[side].pose)
+        assert not np.allclose(first.clip.hands[side].shape, other.clip.hands[side].shape)
+
+
+def test_participant_and_studio_can_be_shared_by_sessions() -> None:
+    config = settings("one_hand", 16).model_copy(update={"participant": "p", "studio": "s"})
+    first, other = (synthesize_clip(make_object("can"), default_hands(), seed, config) for seed in (1, 2))
+    np.testing.assert_array_equal(first.clip.hands["left"].shape, other.clip.hands["left"].shape)
+    assert first.lighting == other.lighting
+    assert first.clip.participant == other.clip.participant == "p"
+
+
+def test_object_of_any_unit_becomes_graspable() -> None:
+    mesh = make_object("can").mesh
+    config = SynthesisConfig()
+    assert graspable(mesh, config) is mesh
+    for factor in (1e-6, 100.0, 1e6):
+        scaled = graspable(_scaled(mesh, factor), config)
+        extents = np.ptp(scaled.vertices, axis=0)
+        assert extents.max() <= config.scaled_extent_m * 1.001
+        assert extents.min() <= config.max_grip_m * 1.001
+        assert extents.max() > 0.05
+
+
+def test_object_that_no_hand_can_hold_is_named() -> None:
+    flat = _scaled(make_object("box").mesh, np.array([1.0, 0.001, 3.0]))
+    item = SyntheticObject("a sheet of paper", flat, "0" * 64)
+    with pytest.raises(ValueError, match="a sheet of paper"):
+        synthesize_clip(item, default_hands(), 0, settings("one_hand", 16))
+
+
+def test_long_objects_lie_and_others_stand_on_the_table() -> None:
+    for kind, lies in (("screwdriver", True), ("mug", False)):
+        mesh = make_object(kind).mesh
+        world_from_centre, centre_from_object = resting_pose(mesh, np.random.default_rng(0))
+        points = transform(world_from_centre @ centre_from_object, mesh.vertices)
+        assert points[:, 1].min() == pytest.approx(0, abs=1e-6)
+        assert (abs(world_from_centre[1, 1]) < 0.1) == lies
+
+
+def test_object_moves_through_its_poses_and_rests_between_legs() -> None:
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, 1, 3] = 0.0, 0.1, 0.3
+    motion = object_motion([Leg(4, 10, poses[:2]), Leg(12, 20, poses[1:])], 24)
+    np.testing.assert_allclose(motion[:5, 1, 3], 0)
+    np.testing.assert_allclose(motion[10:13, 1, 3], 0.1)
+    np.testing.assert_allclose(motion[20:, 1, 3], 0.3)
+    assert (np.diff(motion[:, 1, 3]) >= -1e-12).all()
+    np.testing.assert_allclose(ease(np.array([-1.0, 0.0, 0.5, 1.0, 2.0])), [0, 0, 0.5, 1, 1])
+
+
+def test_times_are_in_order_and_a_second_hand_comes_when_the_first_has_closed() -> None:
+    for times in TIMES.values():
+        for hold in times.holds:
+            assert 0 < hold[0] < hold[1] < hold[2] < hold[3] < 1
+        if len(times.holds) == 2:
+            assert times.holds[0][1] <= times.holds[1][0]
+        ends = [end for leg in times.legs for end in leg]
+        assert ends == sorted(ends)
+
+
+def _scaled(mesh: Mesh, factor: float | np.ndarray) -> Mesh:
+    return Mesh(**{**mesh.__dict__, "vertices": (mesh.vertices * factor).astype(np.float32)})
