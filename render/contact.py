@@ -38,8 +38,10 @@ class ContactField:
         nearest, reach = np.where(found, nearest, 0), np.where(found, reach, REACH_M)
         offset = query[..., None, :] - self.points[nearest]
         along = np.where(found, np.einsum("...kc,...kc->...k", offset, self.normals[nearest]), REACH_M)
-        # Past an edge the nearest sample may be on the side that does not see the point: let four vote.
-        sign = np.where((along / np.maximum(reach, 1e-9)).sum(axis=-1) < 0, -1.0, 1.0)
+        # Past an edge the nearest samples may be on the side that does not see the point: four vote, and the
+        # inside needs a clear vote.
+        votes = (along / np.maximum(reach, 1e-9)).mean(axis=-1)
+        sign = np.where(votes < -0.3, -1.0, 1.0)
         reach, along = reach[..., 0], along[..., 0]
         beside = np.sqrt(np.maximum(reach**2 - along**2, 0)) < 2 * self.spacing_m
         return np.where(beside, along, sign * reach)

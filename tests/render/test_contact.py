@@ -1,11 +1,11 @@
-"""Signed distance for contact: exact on solids, sure of the outside on surfaces that are open or wound badly."""
+"""Signed distance for contact: exact on solids, sure of the outside on surfaces open or wound badly."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from render.contact import REACH_M, ContactField, contact_field
-from render.procedural_shapes import Part, box, join, revolve
+from render.procedural_shapes import Part, arc, box, join, revolve
 
 RADIUS = 0.04
 
@@ -65,6 +65,21 @@ def test_thin_sheet_has_an_outside_on_both_sides() -> None:
     above_and_below = np.array([[0.0, 0.01, 0.0], [0.0, -0.01, 0.0], [0.02, 0.004, 0.01]])
     measured = field_of(box((0.15, 0.001, 0.15))).distance(above_and_below)
     np.testing.assert_allclose(measured, [0.0095, 0.0095, 0.0035], atol=3e-4)
+
+
+def test_no_point_outside_a_sharp_rim_is_inside() -> None:
+    rim = revolve([[0, 0], [0.035, 0], [0.035, 0.05], [0.032, 0.054], [0.030, 0.051], [0, 0.051]])
+    round_about = arc((0.032, 0.054), 0.018, 0, 120, 60)  # (radius, y)
+    angle = np.random.default_rng(2).uniform(0, 2 * np.pi, (60, 20))
+    points = np.stack(
+        [
+            round_about[:, :1] * np.sin(angle),
+            0 * angle + round_about[:, 1:],
+            round_about[:, :1] * np.cos(angle),
+        ],
+        axis=-1,
+    )
+    assert field_of(rim).distance(points).min() > 0.01
 
 
 def test_same_generator_gives_the_same_field() -> None:
