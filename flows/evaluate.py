@@ -16,8 +16,18 @@ import yaml
 from pydantic import BaseModel, Field
 
 from flows.generate import load_pipeline
-from flows.pictures import Picture, column, comparison_frames, save_png
+from flows.pictures import (
+    Picture,
+    column,
+    comparison_frames,
+    confidence_picture,
+    labelled,
+    resized,
+    row,
+    save_png,
+)
 from flows.report import Report, write_report
+from flows.sheets import views_row
 from flows.stamps import changes, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
@@ -79,7 +89,9 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
         summary=f"{len(rows)} clips; all figures are of the hand-object area alone.",
         metrics=metrics,
         videos={f"{clip}: layers, generated, truth": folders[clip] / "comparison.mp4" for clip in folders},
-        pictures={"every clip: layers, generated, truth": out_dir / "contact_sheet.png"},
+        pictures={
+            "six views, layers, generated, truth, confidence": out_dir / "contact_sheet.png"
+        },
         losses=read_losses(model_dir),
         config=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
     )
@@ -112,13 +124,18 @@ def clip_folder(out_dir: Path, clip: str) -> Path:
 
 
 def write_clip(clip: GeneratedClip, window: ClipWindow, folder: Path, fps: float) -> Picture:
-    """Write a generated clip's videos; return some frames of the comparison below one another."""
+    """Write a generated clip's videos; return a sheet of its object's six views and some of its frames."""
     folder.mkdir(parents=True, exist_ok=True)
     videos = {"generated": clip.generated, "truth": clip.truth}
     frames = list(comparison_frames(window.normals, window.confidence, videos, PANEL_HEIGHT))
     write_video(folder / "generated.mp4", clip.generated, fps)
     write_video(folder / "comparison.mp4", frames, fps)
-    return column(frames[:: max(len(frames) // SHEET_FRAMES, 1)][:SHEET_FRAMES])
+    lines = [labelled(views_row(window.views), clip.row.id)]
+    for index in range(0, len(frames), max(len(frames) // SHEET_FRAMES, 1))[:SHEET_FRAMES]:
+        nearest = confidence_picture(window.confidence[index].max(axis=0))
+        confidence = labelled(resized(nearest, PANEL_HEIGHT), "confidence of the nearest layer")
+        lines.append(row([frames[index], confidence]))
+    return column(lines)
 
 
 def read_losses(model_dir: Path) -> dict[str, Sequence[float]]:
