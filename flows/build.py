@@ -21,7 +21,7 @@ from render.frames import FramesConfig, render_frames
 from render.layers import LayersConfig
 from render.scene import Camera, Clip, Mesh, ObjectMotion
 from render.six_views import SixViewConfig
-from render.trajectories import TrajectoryConfig, random_trajectory
+from render.trajectories import TrajectoryConfig, random_trajectory, seed_generator
 from render.transforms import look_at
 from storage.digests import digest_json
 from storage.manifest import ClipRow, assign_split, read_or_new
@@ -70,6 +70,8 @@ class BuildConfig(BaseModel, frozen=True, extra="forbid"):
     """Size and rendering of layers."""
     frames: FramesConfig = FramesConfig()
     """Light and background of the rendered frames."""
+    vary_background: bool = True
+    """Each object's frames have a background colour of their own, so that O_B must be looked at."""
     workers: int = Field(default=2, ge=1)
     """Objects in work at the same time."""
 
@@ -139,8 +141,16 @@ def object_recipes(mesh: str, config: BuildConfig) -> dict[Kind, Recipe]:
     return {
         "object": object_recipe(mesh, config.six_views),
         "layers": layers_recipe(digests, CAMERA, "", crop, config.layers),
-        "frames": rendered_frames_recipe(digests, CAMERA, config.frames),
+        "frames": rendered_frames_recipe(digests, CAMERA, frames_config(mesh, config)),
     }
+
+
+def frames_config(mesh: str, config: BuildConfig) -> FramesConfig:
+    """Return how the frames of an object are drawn, from its file's digest."""
+    if not config.vary_background:
+        return config.frames
+    red, green, blue = seed_generator(f"background:{config.seed}:{mesh}").integers(32, 224, 3).tolist()
+    return config.frames.model_copy(update={"background": (red, green, blue)})
 
 
 def build_camera(config: BuildConfig) -> Camera:
@@ -162,12 +172,14 @@ def write_missing(name: str, missing: Sequence[Planned], job: ObjectJob) -> None
     if recipes.keys() <= {"object"}:
         return
     camera = build_camera(job.config)
-    clip = object_clip(name, mesh, job.source.digest(name), camera, job.config)
+    digest = job.source.digest(name)
+    clip = object_clip(name, mesh, digest, camera, job.config)
     if "layers" in recipes:
         layers_data(clip, camera, {}, job.config.layers).write(job.store, recipes["layers"])
     if "frames" in recipes:
-        rgb = render_frames(clip, camera, {}, job.config.frames)
-        background = np.full_like(rgb[0], job.config.frames.background)
+        frames = frames_config(digest, job.config)
+        rgb = render_frames(clip, camera, {}, frames)
+        background = np.full_like(rgb[0], frames.background)
         FramesData(rgb, background, has_plate=True).write(job.store, recipes["frames"])
 
 

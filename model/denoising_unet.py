@@ -98,7 +98,7 @@ class DenoisingUNet(nn.Module):
         return cast(list[SiteLayers], list(self.sites))
 
     def forward(self, z: Tensor, timestep: Tensor, context: Tensor, encoded: Encoded) -> Tensor:
-        """z_t [b, t, c, h, w], timestep [b], context [1, k, d] → prediction [b, t, c, h, w]."""
+        """z_t [b, t, c, h, w], timestep [b] or [b, t], context [1, k, d] → prediction [b, t, c, h, w]."""
         b, t = z.shape[:2]
 
         def visit(index: int, features: Tensor) -> Tensor:
@@ -108,7 +108,8 @@ class DenoisingUNet(nn.Module):
             return self.sites[index](*arguments)
 
         latents, guidance = z.flatten(0, 1), encoded.per_frame.guidance.flatten(0, 1)
-        steps, contexts = timestep.repeat_interleave(t), context.expand(b * t, -1, -1)
+        steps = timestep.reshape(b, -1).expand(b, t).flatten()
+        contexts = context.expand(b * t, -1, -1)
         if self.inject == "latent":
             features = walk(self.unet, latents + guidance, steps, contexts, visit)
         else:

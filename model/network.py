@@ -115,5 +115,5 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
         return self.pose_guider(maps) + self.skeleton_guider(skeleton) * drawn
 
     def forward(self, z: Tensor, timestep: Tensor, encoded: Encoded) -> Tensor:
-        """z_t [b, t, c, h, w] at timestep [b] → the predicted v or ε [b, t, c, h, w]."""
+        """z_t [b, t, c, h, w] at timestep [b], or [b, t] → the predicted v, ε or z_0 [b, t, c, h, w]."""
         return self.denoising_unet(z, timestep, self.context, encoded)

@@ -65,6 +65,7 @@ def train(
     started = time.monotonic()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    torch.set_flush_denormal(True)  # zero-initialised layers start in numbers that are slow on a CPU
     pipeline = starting_pipeline(config)
     layers = pipeline.network.settings.num_layers
     dataset = Dataset.open(store, config.dataset, layers=layers)

@@ -9,6 +9,7 @@ Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 import math
 from functools import partial
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def weighted_loss(prediction: Tensor, target: Tensor, area: Tensor, foreground_weight: float) -> Tensor:
-    """Squared error [b, t, c, h, w] as a mean for each clip [b], in which the area counts more.
+    """Squared error [b, t, c, h, w] as a mean for each frame [b, t], in which the area counts more.
 
     area: bool [b, t, H, W]; a latent cell counts by the share of its pixels that are inside.
     """
@@ -59,7 +60,7 @@ def weighted_loss(prediction: Tensor, target: Tensor, area: Tensor, foreground_w
     inside = F.adaptive_avg_pool2d(area.float(), (height, width))  # [b, t, h, w]
     weight = 1.0 + (foreground_weight - 1.0) * inside
     error = (prediction.float() - target).square().mean(dim=2)  # [b, t, h, w]
-    return (error * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+    return (error * weight).flatten(2).sum(2) / weight.flatten(2).sum(2)
 
 
 class Trainer:
@@ -102,33 +103,43 @@ class Trainer:
         network, scheduler = self.network, self.pipeline.scheduler
         b, t = batch.clips.frames.shape[:2]
         with torch.no_grad():
-            z_0 = self.codec.encode(to_signed(batch.clips.frames.flatten(0, 1))).unflatten(0, (b, t))
+            z_0 = self.codec.encode(to_signed(batch.clips.frames.flatten(0, 1)))  # [b·t, c, h, w]
             conditions = assemble(batch.clips, self._reference_latents(batch), batch.references.points)
             conditions = conditions.drop(batch.dropped)
-        timestep, noise = self._noise(step, z_0)
-        z_t = scheduler.add_noise(z_0, noise, timestep)
+        timestep = self.timesteps(step, b, t)
+        noise = torch.randn(z_0.shape, generator=self._generator(step, "noise")).to(self.device)
+        z_t = scheduler.add_noise(z_0, noise, timestep.flatten()).unflatten(0, (b, t))
         bfloat16 = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             # The temporal stage freezes all that encode runs, so leaving its gradient out changes nothing.
             with torch.set_grad_enabled(self.config.stage != "temporal"):
                 encoded = network.encode(conditions)
             prediction = network(z_t, timestep, encoded)
-        target = prediction_target(scheduler, z_0, noise, timestep)
-        losses = weighted_loss(prediction, target, batch.clips.area, self.config.foreground_weight)  # [b]
+        target = prediction_target(scheduler, z_0, noise, timestep.flatten()).unflatten(0, (b, t))
+        losses = weighted_loss(prediction, target, batch.clips.area, self.config.foreground_weight)  # [b, t]
         if self.config.min_snr_gamma is not None:
             losses = losses * min_snr_weights(scheduler, timestep, self.config.min_snr_gamma)
         return losses.mean()
 
-    def _noise(self, step: int, z_0: Tensor) -> tuple[Tensor, Tensor]:
-        """Timesteps [b] and noise [b, t, c, h, w] of a step; drawn on the CPU, the same for any device."""
-        seed = np.random.SeedSequence([self.config.seed, step]).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(seed))
-        b, levels = len(z_0), self.pipeline.scheduler.config.num_train_timesteps
+    def timesteps(self, step: int, b: int, t: int) -> Tensor:
+        """Timesteps [b, t] of a step; frames of a window share one, scattered frames do not."""
+        generator = self._generator(step, "timesteps")
+        count = b * t if self.config.batch.pick == "scattered" else b
         # Stratified: even a small batch spans low and high noise.
-        stratum = torch.randperm(b, generator=generator) + torch.rand(b, generator=generator)
-        timestep = (stratum * (levels / b)).long()
-        noise = torch.randn(z_0.shape, generator=generator)
-        return timestep.to(self.device), noise.to(self.device)
+        stratum = (
+            torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)
+        ) / count
+        levels = self.pipeline.scheduler.config.num_train_timesteps
+        timestep = (
+            (stratum ** (1 / self.config.noise_bias) * levels).long().clamp(max=levels - 1)
+        )  # 1 by rounding
+        return timestep.reshape(b, -1).expand(b, t).to(self.device)
+
+    def _generator(self, step: int, purpose: Literal["timesteps", "noise"]) -> torch.Generator:
+        """A generator on the CPU, the same for any device."""
+        entropy = [self.config.seed, step, ("timesteps", "noise").index(purpose)]
+        seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(seed))
 
     def _reference_latents(self, batch: Batch) -> Tensor:
         """Latents of the references [b, 8, c, h, w], encoded once a clip; zero where absent."""

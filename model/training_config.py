@@ -40,6 +40,8 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     """Longer gradients are scaled down to this norm."""
     min_snr_gamma: float | None = Field(default=5.0, gt=0)
     """Cap of the signal-to-noise ratio in the loss weights (Hang et al. 2023); null: no weights."""
+    noise_bias: float = Field(default=1.0, ge=1)
+    """Timesteps have density ∝ t^(noise_bias - 1): above 1, more at high noise, where conditions decide."""
     foreground_weight: float = Field(default=1.0, gt=0)
     """Weight in the loss of the hand-object area, against 1 elsewhere; 1 is the paper's plain loss."""
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
