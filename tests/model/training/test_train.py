@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.config import ModelConfig
-from model.data import Draws, StepBatches
+from model.data import BatchConfig, Draws, StepBatches
 from model.pipeline import ManiVideoPipeline, build_pipeline
 from model.train import starting_pipeline, train
 from model.trainer import Trainer, learning_rate, select_trained, weighted_loss
@@ -197,9 +197,33 @@ def test_the_loss_weighs_the_area_and_stays_a_mean() -> None:
     error = torch.zeros(1, 1, 3, 2, 2)
     error[..., 0] = 2.0  # inside: squared error 4; outside: 0
     zero = torch.zeros_like(error)
-    assert weighted_loss(error, zero, area, 1.0) == pytest.approx(2.0)
-    assert weighted_loss(error, zero, area, 3.0) == pytest.approx(4.0 * 3 / 4)
-    assert weighted_loss(torch.ones_like(error), zero, area, 3.0) == pytest.approx(1.0)
+    assert weighted_loss(error, zero, area, 1.0).item() == pytest.approx(2.0)
+    assert weighted_loss(error, zero, area, 3.0).item() == pytest.approx(4.0 * 3 / 4)
+    assert weighted_loss(torch.ones_like(error), zero, area, 3.0).item() == pytest.approx(1.0)
+
+
+def test_frames_of_a_window_share_a_noise_level_and_scattered_frames_do_not(
+    image_config: TrainConfig,
+) -> None:
+    trainer = Trainer(image_config, starting_pipeline(image_config))
+    scattered = torch.stack([trainer.timesteps(step, 2, 4) for step in range(50)])  # [50, 2, 4]
+    assert all(len(set(levels.flatten().tolist())) == 8 for levels in scattered)
+    assert (scattered.flatten(1).sort(dim=1).values // 125 == torch.arange(8)).all()  # one in each eighth
+    window = image_config.model_copy(update={"batch": BatchConfig(clips=2, frames=4, pick="window")})
+    trainer.config = window
+    shared = trainer.timesteps(0, 2, 4)
+    assert (shared == shared[:, :1]).all()
+    assert shared[0, 0] != shared[1, 0]
+
+
+def test_a_noise_bias_draws_more_high_noise(image_config: TrainConfig) -> None:
+    trainer = Trainer(image_config, starting_pipeline(image_config))
+    even = torch.stack([trainer.timesteps(step, 2, 4) for step in range(50)])
+    trainer.config = image_config.model_copy(update={"noise_bias": 3.0})
+    high = torch.stack([trainer.timesteps(step, 2, 4) for step in range(50)])
+    assert even.float().mean() == pytest.approx(500, abs=15)
+    assert high.float().mean() == pytest.approx(750, abs=15)  # mean of T·u^(1/3)
+    assert high.max() < 1000
 
 
 @pytest.mark.parametrize("name", ["tiny_image", "tiny_temporal", "sd15_image", "sd15_temporal"])
