@@ -124,6 +124,23 @@ def test_training_fits_one_batch(dataset: Dataset, image_config: TrainConfig) ->
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_recomputing_activations_changes_nothing_and_bfloat16_little(
+    dataset: Dataset, image_config: TrainConfig
+) -> None:
+    batch = StepBatches(dataset, Draws(dataset.rows("train"), image_config.batch, seed=0), 2**30)(0)
+    losses = {}
+    for name, change in {
+        "plain": {},
+        "recomputed": {"gradient_checkpointing": True},
+        "bfloat16": {"precision": "bfloat16"},
+    }.items():
+        config = image_config.model_copy(update=change)
+        trainer = Trainer(config, starting_pipeline(config))
+        losses[name] = [trainer.step(step, batch)[0] for step in range(3)]
+    assert losses["recomputed"] == pytest.approx(losses["plain"], rel=1e-5)
+    assert losses["bfloat16"] == pytest.approx(losses["plain"], rel=0.05)
+
+
 def test_a_broken_loss_stops_with_the_clips_named(
     store: Store, image_config: TrainConfig, tmp_path: Path
 ) -> None:
