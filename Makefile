@@ -34,9 +34,12 @@ lint: $(INSTALLED) ## ruff (lint and format) and the import rule
 type: $(INSTALLED) ## mypy on the packages
 	$(BIN)/mypy
 
+serve: export DO_NOT_TRACK = 1
+serve: export PREFECT_SERVER_ANALYTICS_ENABLED = false
+serve: export PREFECT_API_URL = $(SERVER)
 serve: $(INSTALLED) ## a Prefect server with its pages on port 4200, every flow deployed, and a worker (stop with Ctrl-C)
-	$(BIN)/prefect server start --background
-	trap '$(BIN)/prefect server stop' EXIT; export PREFECT_API_URL=$(SERVER); \
+	$(BIN)/prefect server start & server=$$!; trap 'kill $$server' EXIT; \
+	  until $(BIN)/python -c "from urllib.request import urlopen; urlopen('$(SERVER)/health')" 2>/dev/null; do sleep 1; done; \
 	  $(BIN)/prefect work-pool create local --type process --overwrite && \
 	  $(BIN)/prefect --no-prompt deploy --all && \
 	  $(BIN)/prefect worker start --pool local
