@@ -18,7 +18,7 @@ from render.contact import ContactField, contact_field
 from render.grasp import Grasp, GraspConfig, Surroundings, find_grasp
 from render.rig import Rig
 from render.scene import SIDES, Mesh
-from render.transforms import invert_rigid, rigid, transform
+from render.transforms import invert_rigid, rigid
 
 FloatArray = NDArray[np.float64]
 Action = Literal["lift", "support", "pass", "twist", "one_hand"]
@@ -56,8 +56,8 @@ TIMES: dict[Action, Times] = {
     "one_hand": Times(((0.25, 0.32, 0.80, 0.85),), ((0.33, 0.79),)),
 }
 TWIST = (0.48, 0.68)  # when the second hand turns about the object
-ATTEMPTS = 3  # of each hand to hold the object before it is given up
-SLENDER = 2.8  # an object so many times taller than wide lies on the table
+ATTEMPTS = 2  # of each hand to hold the object as it rests, and again upright
+STABLE = 0.25  # an object stands if its base is so wide, as a part of its height; else it lies
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,14 @@ def plan_action(
     An action that the second hand's grasp does not allow becomes a simpler one.
     """
     action = config.actions[int(rng.integers(len(config.actions)))]
-    start, centre_from_object = resting_pose(subject.mesh, rng)
-    legs = _leg_poses(action, start, subject.mesh, rng, config.max_turn_deg)
-    motion = _object_motion(action, legs, num_frames) @ centre_from_object
     grasper = _Grasper(subject, rigs, rng, config.grasp)
-    if action == "one_hand":
-        grasps: tuple[Grasp, ...] = (grasper.first(motion[0], share=False),)
-        slide = None
-    else:
-        first = grasper.first(motion[0], share=True)
+    first, start = _first_grasp(action, grasper)
+    legs = _leg_poses(action, start, subject.mesh, rng, config.max_turn_deg)
+    centre_from_object = rigid(np.eye(3), -_middle(subject.mesh))
+    motion = _object_motion(action, legs, num_frames) @ centre_from_object
+    grasps: tuple[Grasp, ...] = (first,)
+    slide = None
+    if action != "one_hand":
         aloft = int(np.ceil(TIMES[action].holds[1][0] * (num_frames - 1)))
         meeting = {"support": motion[aloft], "pass": motion[-1]}.get(action, motion[0])
         second = grasper.second(first, meeting)
@@ -112,21 +111,50 @@ def _feasible(action: Action, second: Grasp, slide: FloatArray | None) -> Action
     """Return the action, or the nearest to it that the second hand's grasp allows."""
     if not second.steadies:
         return "one_hand"
-    if (action == "pass" and not second.holds) or (action == "twist" and slide is None):
+    if (action == "pass" and not second.pinches) or (action == "twist" and slide is None):
         return "lift"
     return action
 
 
-def resting_pose(mesh: Mesh, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Return world_from_centre of the object on the table, and centre_from_object, both [4, 4]."""
-    low, high = mesh.vertices.min(axis=0).astype(float), mesh.vertices.max(axis=0).astype(float)
-    extents = high - low
-    centre_from_object = rigid(np.eye(3), -(low + high) / 2)
-    lying = extents[1] > SLENDER * max(extents[0], extents[2])
-    yaw = Rotation.from_euler("y", rng.uniform(-35, 35), degrees=True)
-    rotation = (yaw * Rotation.from_euler("z", 90 if lying else 0, degrees=True)).as_matrix()
-    turned = transform(rigid(rotation, np.zeros(3)) @ centre_from_object, mesh.vertices)
-    return rigid(rotation, np.array([0, -turned[:, 1].min(), 0])), centre_from_object
+def _first_grasp(action: Action, grasper: "_Grasper") -> tuple[Grasp, FloatArray]:
+    """Return the first hand's grasp, and world_from_centre [4, 4] of the object on the table then."""
+    mesh = grasper.subject.mesh
+    centre_from_object = rigid(np.eye(3), -_middle(mesh))
+    for pose in resting_poses(mesh, grasper.rng):
+        grasp = grasper.first(pose @ centre_from_object, share=action != "one_hand")
+        if grasp is not None:
+            return grasp, pose
+    raise ValueError(f"{grasper.subject.name}: no hand finds a grasp with the thumb and a finger")
+
+
+def resting_poses(mesh: Mesh, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Return world_from_centre [4, 4] of the object as it rests on the table, and upright.
+
+    Upright its longest side is, with its thinnest towards the person: what is too flat to be picked up is
+    presented like that.
+    """
+    low = mesh.vertices.min(axis=0).astype(float)
+    extents = mesh.vertices.max(axis=0) - low
+    base = mesh.vertices[mesh.vertices[:, 1] < low[1] + 0.05 * extents[1]]
+    yaw = rng.uniform(-35, 35)
+    if np.ptp(base[:, [0, 2]], axis=0).min() > STABLE * extents[1]:
+        rest = Rotation.from_euler("y", yaw, degrees=True)
+    elif extents[0] < extents[2]:  # lies flat, across the person's view
+        rest = Rotation.from_euler("zy", [90, yaw], degrees=True)
+    else:
+        rest = Rotation.from_euler("xy", [90, 90 + yaw], degrees=True)
+    thin, middle, long = np.eye(3)[np.argsort(extents, kind="stable")]
+    upright = np.stack([middle * np.linalg.det([middle, long, thin]), long, thin])
+    poses = []
+    for rotation in (rest.as_matrix(), Rotation.from_euler("y", yaw / 2, degrees=True).as_matrix() @ upright):
+        lowest = ((mesh.vertices - _middle(mesh)) @ rotation.T)[:, 1].min()
+        poses.append(rigid(rotation, np.array([0, -lowest, 0])))
+    return poses[0], poses[1]
+
+
+def _middle(mesh: Mesh) -> FloatArray:
+    """Return the middle [3] of the bounding box."""
+    return (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)).astype(np.float64) / 2
 
 
 def _leg_poses(
@@ -180,7 +208,7 @@ class _Grasper:
     rng: np.random.Generator
     config: GraspConfig
 
-    def first(self, world_from_object: FloatArray, *, share: bool) -> Grasp:
+    def first(self, world_from_object: FloatArray, *, share: bool) -> Grasp | None:
         """Return a grasp on the table, a pinch where nothing better is found with either hand."""
         surroundings = Surroundings(self.subject.surface, world_from_object)
         found = []
@@ -192,10 +220,7 @@ class _Grasper:
                 if grasp.holds:
                     return grasp
                 found.append(grasp)
-        best = max(found, key=lambda grasp: grasp.score)
-        if best.pinches:
-            return best
-        raise ValueError(f"{self.subject.name}: no hand finds a grasp with the thumb and a finger")
+        return max((grasp for grasp in found if grasp.pinches), key=lambda grasp: grasp.score, default=None)
 
     def second(self, first: Grasp, world_from_object: FloatArray) -> Grasp:
         """Return the other hand's grasp, which keeps clear of the first hand."""
@@ -233,7 +258,6 @@ class _Grasper:
 
 def _about_axis(mesh: Mesh, angles: FloatArray) -> FloatArray:
     """Return turns [N, 4, 4] by angles [N] about the y axis through the middle of the object."""
-    centre = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)).astype(float) / 2
-    to_centre = rigid(np.eye(3), centre)
+    to_centre = rigid(np.eye(3), _middle(mesh))
     turn = Rotation.from_rotvec(angles[:, None] * [0, 1, 0]).as_matrix()
     return to_centre @ rigid(turn, np.zeros((len(angles), 3))) @ invert_rigid(to_centre)

@@ -14,12 +14,13 @@ from pydantic import BaseModel
 from scipy.spatial.transform import Rotation
 
 from render.contact import ContactField
-from render.rig import CLOSED, OPEN, THUMB, Rig
+from render.rig import CLOSED, OPEN, PALM, THUMB, Rig
 from render.transforms import invert_rigid, rigid, transform
 
 FloatArray = NDArray[np.float64]
 APPROACH_STEPS = 16
 BELOW_M = 0.05  # an object so high above the table has room for a hand below it
+LEAST_GRIP = 0.2
 COVER_M = 0.02  # surface so near to a hand is out of the other's reach
 CLOSING_STEPS = (18, 12, 10)  # the whole digit, its last two joints, its last joint
 FINGER_HALF_THICKNESS_M = 0.003  # kept between the thumb and the fingers' vertices
@@ -69,6 +70,7 @@ class Grasp:
     flexion: FloatArray  # [D, 3]
     retreat: FloatArray  # [3] unit, object's frame: where the hand comes from
     touching: NDArray[np.bool_]  # [D]
+    grip: float  # 1: thumb or palm push straight against the fingers; 0 or less: nothing opposes them
     penetration_m: float  # deepest vertex
     score: float
 
@@ -79,13 +81,13 @@ class Grasp:
 
     @property
     def pinches(self) -> bool:
-        """Whether the thumb and a finger touch."""
-        return bool(self.touching[THUMB]) and bool(self.touching[:THUMB].any())
+        """Whether the thumb and a finger touch, against each other."""
+        return bool(self.touching[THUMB]) and bool(self.touching[:THUMB].any()) and self.grip > LEAST_GRIP
 
     @property
     def holds(self) -> bool:
-        """Whether the thumb and two fingers touch."""
-        return bool(self.touching[THUMB]) and int(self.touching[:THUMB].sum()) >= 2
+        """Whether the thumb and two fingers touch, against each other or the palm."""
+        return self.pinches and int(self.touching[:THUMB].sum()) >= 2
 
 
 def find_grasp(
@@ -98,8 +100,10 @@ def find_grasp(
     wrists, retreats = _placements(rig, surroundings, rng, config)  # [B, 4, 4], [B, 3]
     flexion = close_hand(rig, wrists, surroundings, config)  # [B, D, 3]
     vertices = rig.vertices(flexion, wrists)  # [B, V, 3]
-    touching, score, penetration = _judge(rig, vertices, surroundings, config)
-    score = score + 1.5 * np.einsum("bc,c->b", wrists[:, :3, :3] @ rig.axes[2], natural_forward(rig.side))
+    verdict = _judge(rig, vertices, surroundings, config)
+    score = verdict.score + 1.5 * np.einsum(
+        "bc,c->b", wrists[:, :3, :3] @ rig.axes[2], natural_forward(rig.side)
+    )
     if share:
         surface = _moved(surroundings.world_from_target, surroundings.target.points[::100])
         covered = _nearest(np.tile(surface, (len(vertices), 1, 1)), vertices) < COVER_M  # [B, points]
@@ -111,8 +115,9 @@ def find_grasp(
         object_from_wrist=object_from_world @ wrists[best],
         flexion=flexion[best],
         retreat=object_from_world[:3, :3] @ retreats[best],
-        touching=touching[best],
-        penetration_m=float(penetration[best]),
+        touching=verdict.touching[best],
+        grip=float(verdict.grip[best]),
+        penetration_m=float(verdict.penetration_m[best]),
         score=float(score[best]),
     )
 
@@ -236,28 +241,38 @@ def _placements(
     return rigid(rotation, position - (travel[:, 0] - standoff[:, None]) * retreat), retreat
 
 
+@dataclass(frozen=True)
+class _Verdict:
+    """What closed hands amount to."""
+
+    touching: NDArray[np.bool_]  # [B, D]
+    grip: FloatArray  # [B] 1: thumb or palm push straight against the fingers; 0: nothing opposes them
+    penetration_m: FloatArray  # [B] deepest vertex
+    score: FloatArray  # [B]
+
+
 def _judge(
     rig: Rig, vertices: NDArray[np.floating], surroundings: Surroundings, config: GraspConfig
-) -> tuple[NDArray[np.bool_], FloatArray, FloatArray]:
-    """Return which digits touch the object [B, D], a score [B] and the deepest penetration in metres [B]."""
-    digit = rig.links[:, 0]
+) -> _Verdict:
+    """Measure hands with vertices [B, V, 3]."""
+    digit = np.where(rig.links[:, 0] < 0, PALM, rig.links[:, 0])
     distance = surroundings.target_distance(vertices)  # [B, V]
-    touching = least_by_digit(distance[:, digit >= 0], digit[digit >= 0]) < config.contact_m
-    rotation = surroundings.world_from_target[:3, :3]
     local = _moved(invert_rigid(surroundings.world_from_target), vertices)
-    pushes = np.zeros((len(vertices), len(OPEN), 3))  # outward normals where each digit is nearest
-    for row in range(len(OPEN)):
+    pushes = np.zeros((len(vertices), PALM + 1, 3))  # the object's outward normal where each part is nearest
+    for row in range(PALM + 1):
         members = np.flatnonzero(digit == row)
         nearest = members[distance[:, members].argmin(axis=1)]
-        contact = local[np.arange(len(local)), nearest]
-        pushes[:, row] = surroundings.target.nearest_normals(contact) @ rotation.T
-    fingers = (pushes[:, :THUMB] * touching[:, :THUMB, None]).sum(axis=1)
+        pushes[:, row] = surroundings.target.nearest_normals(local[np.arange(len(local)), nearest])
+        near = np.take_along_axis(distance, nearest[:, None], axis=1) < config.contact_m
+        pushes[:, row] *= near  # none where it does not touch
+    touching = (pushes != 0).any(axis=-1)  # [B, D + 1]
+    fingers = pushes[:, :THUMB].sum(axis=1)
     fingers /= np.maximum(np.linalg.norm(fingers, axis=-1, keepdims=True), 1e-9)
-    opposition = -np.einsum("bc,bc->b", pushes[:, THUMB], fingers) * touching[:, THUMB]
+    opposed = np.einsum("bpc,bc->bp", pushes[:, THUMB:], -fingers)  # [B, 2] by the thumb, by the palm
     penetration = np.maximum(-surroundings.distance(vertices).min(axis=1), 0)
     too_deep = np.maximum(penetration - 0.5 * config.max_penetration_m, 0) / 0.001  # millimetres
-    score = touching[:, :THUMB].sum(axis=1) + 2.5 * touching[:, THUMB] + 2 * opposition - 2 * too_deep
-    return touching, score, penetration
+    score = touching[:, :THUMB].sum(axis=1) + 2.5 * touching[:, THUMB] + 2 * opposed[:, 0] - 2 * too_deep
+    return _Verdict(touching[:, :PALM], opposed.max(axis=1), penetration, score)
 
 
 def least_by_digit(distance: FloatArray, digit: NDArray[np.int_]) -> FloatArray:

@@ -18,6 +18,7 @@ from render.scene import HandMotion, Layer
 FloatArray = NDArray[np.float64]
 DIGIT_LAYERS = (Layer.INDEX, Layer.MIDDLE, Layer.LITTLE, Layer.RING, Layer.THUMB)
 THUMB = 4  # row of the thumb among the digits
+PALM = 5  # row of the palm where it follows them
 
 _FINGER_ROWS = np.ones((4, 1))
 # Flat with the thumb out of the way, hanging loosely, and a fist with the thumb across it.

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from render.actions import TIMES, Action, ActionConfig, resting_pose
+from render.actions import TIMES, Action, ActionConfig, resting_poses
 from render.camera import Crop, crop_camera, project
 from render.choreography import Leg, ease, object_motion
 from render.grasp import GraspConfig
@@ -24,9 +24,9 @@ from render.transforms import invert_rigid, transform
 
 NUM_FRAMES = 48
 ACTIONS: dict[Action, str] = {
-    "lift": "box",
+    "lift": "bottle",
     "support": "teapot",
-    "pass": "bottle",
+    "pass": "can",
     "twist": "cup",
     "one_hand": "ball",
 }
@@ -36,19 +36,25 @@ def make_object(kind: str, seed: int = 0) -> SyntheticObject:
     return SyntheticObject(kind, procedural_object(kind, np.random.default_rng(seed)), digest="0" * 64)
 
 
-def settings(action: Action, num_frames: int = NUM_FRAMES) -> SynthesisConfig:
+def settings(action: Action, num_frames: int = NUM_FRAMES, contact_m: float = 0.0015) -> SynthesisConfig:
     return SynthesisConfig(
         num_frames=num_frames,
         width=96,
         height=72,
         num_cameras=2,
-        action=ActionConfig(actions=(action,), grasp=GraspConfig(num_candidates=12)),
+        action=ActionConfig(actions=(action,), grasp=GraspConfig(num_candidates=12, contact_m=contact_m)),
     )
 
 
 @cache
 def session(action: Action) -> SyntheticSession:
-    return synthesize_clip(make_object(ACTIONS[action]), default_hands(), "a seed", settings(action))
+    """The first of a few sessions in which the action is not made simpler for want of a second hold."""
+    for seed in range(6):
+        item = make_object(ACTIONS[action], seed)
+        made = synthesize_clip(item, default_hands(), seed, settings(action))
+        if made.report.action == action:
+            return made
+    raise AssertionError(f"no session of six became a {action}")
 
 
 @cache
@@ -60,7 +66,7 @@ def hand_surfaces(action: Action) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("action", ACTIONS)
 def test_hands_touch_while_they_hold_and_not_at_the_ends(action: Action) -> None:
     report = session(action).report
-    touches = report.touching.any(axis=-1)  # [T, S]
+    touches = np.asarray(report.touching.any(axis=-1))  # [T, S]
     assert report.holding.any()
     assert touches[report.holding].mean() > 0.95
     assert not touches[0].any()
@@ -91,7 +97,6 @@ def test_hand_is_rigid_with_the_object_while_it_holds(action: Action) -> None:
 
 def test_passed_object_changes_hands() -> None:
     report = session("pass").report
-    assert report.action == "pass"
     first, second = (SIDES.index(grasp.side) for grasp in report.grasps)
     assert first != second
     start, end = (np.flatnonzero(report.holding[:, column]) for column in (first, second))
@@ -100,7 +105,6 @@ def test_passed_object_changes_hands() -> None:
 
 def test_twisting_hand_turns_about_the_object() -> None:
     clip, report = session("twist").clip, session("twist").report
-    assert report.action == "twist"
     side = report.grasps[1].side
     held = np.flatnonzero(report.holding[:, SIDES.index(side)])
     world_from_object = clip.objects[0].world_from_object[held].astype(np.float64)
@@ -188,19 +192,23 @@ def test_object_of_any_unit_becomes_graspable() -> None:
 
 
 def test_object_that_no_hand_can_hold_is_named() -> None:
-    flat = _scaled(make_object("box").mesh, np.array([1.0, 0.001, 3.0]))
-    item = SyntheticObject("a sheet of paper", flat, "0" * 64)
-    with pytest.raises(ValueError, match="a sheet of paper"):
-        synthesize_clip(item, default_hands(), 0, settings("one_hand", 16))
+    few = settings("one_hand", 16, contact_m=-1.0)  # nothing counts as touching
+    grasp = few.action.grasp.model_copy(update={"num_candidates": 2})
+    nothing_touches = few.model_copy(update={"action": few.action.model_copy(update={"grasp": grasp})})
+    with pytest.raises(ValueError, match=r"^mug: no hand finds a grasp"):
+        synthesize_clip(make_object("mug"), default_hands(), 0, nothing_touches)
 
 
 def test_long_objects_lie_and_others_stand_on_the_table() -> None:
-    for kind, lies in (("screwdriver", True), ("mug", False)):
+    for kind, lies in (("screwdriver", True), ("hammer", True), ("mug", False), ("ball", False)):
         mesh = make_object(kind).mesh
-        world_from_centre, centre_from_object = resting_pose(mesh, np.random.default_rng(0))
-        points = transform(world_from_centre @ centre_from_object, mesh.vertices)
-        assert points[:, 1].min() == pytest.approx(0, abs=1e-6)
-        assert (abs(world_from_centre[1, 1]) < 0.1) == lies
+        rest, upright = resting_poses(mesh, np.random.default_rng(0))
+        assert (abs(rest[1, 1]) < 0.1) == lies
+        for pose in (rest, upright):
+            assert np.linalg.det(pose[:3, :3]) == pytest.approx(1)
+            assert transform(pose, mesh.vertices)[:, 1].min() == pytest.approx(0, abs=1e-6)
+        heights = np.ptp(transform(upright, mesh.vertices), axis=0)
+        assert heights[1] == pytest.approx(np.ptp(mesh.vertices, axis=0).max())
 
 
 def test_object_moves_through_its_poses_and_rests_between_legs() -> None:
