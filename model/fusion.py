@@ -29,6 +29,8 @@ class FusionConfig(BaseModel, frozen=True, extra="forbid"):
     """The taps of Eq. 3, reference attention, or attention and then taps."""
     attention_min_stride: int = 1
     """Sites with positions fewer latent cells apart have taps alone, since attention there has 9·h·w keys."""
+    init_std: float = 0.0
+    """Spread of the weights that let references in; above 0 a network from scratch heeds them sooner."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,13 @@ class SiteReferences:
 class ReferenceTaps(nn.Module):
     """Eq. 3's convolution: identity on f_0 and zero on the references until trained."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, init_std: float = 0.0) -> None:
         super().__init__()
         self.own = nn.Conv2d(channels, channels, kernel_size=1)
         self.references = nn.Conv2d(NUM_REFERENCES * channels, channels, kernel_size=1, bias=False)
         nn.init.dirac_(self.own.weight)
         nn.init.zeros_(self.own.bias)  # type: ignore[arg-type]
-        nn.init.zeros_(self.references.weight)
+        nn.init.normal_(self.references.weight, std=init_std)
 
     def project(self, references: Tensor) -> Tensor:
         """f_1 … f_8 [b, r, C, h, w] → their share of f' [b, C, h, w]."""
@@ -64,7 +66,7 @@ class ReferenceTaps(nn.Module):
 class ReferenceAttention(nn.Module):
     """Attention of f_0 to itself and to every reference, residual; identity until trained."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, init_std: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(channels)
@@ -72,8 +74,8 @@ class ReferenceAttention(nn.Module):
         self.to_k = nn.Linear(channels, channels, bias=False)
         self.to_v = nn.Linear(channels, channels, bias=False)
         self.to_out = nn.Linear(channels, channels)
-        # Zero-init: training starts from the UNet as it is.
-        nn.init.zeros_(self.to_out.weight)
+        # With spread 0, training starts from the UNet as it is.
+        nn.init.normal_(self.to_out.weight, std=init_std)
         nn.init.zeros_(self.to_out.bias)
 
     def project(self, references: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,8 +104,9 @@ class ReferenceFusion(nn.Module):
     def __init__(self, channels: int, heads: int, stride: int, config: FusionConfig) -> None:
         super().__init__()
         attends = config.mode != "conv" and stride >= config.attention_min_stride
-        self.attention = ReferenceAttention(channels, heads) if attends else None
-        self.taps = ReferenceTaps(channels) if config.mode != "attention" or not attends else None
+        std = config.init_std
+        self.attention = ReferenceAttention(channels, heads, std) if attends else None
+        self.taps = ReferenceTaps(channels, std) if config.mode != "attention" or not attends else None
 
     def project(self, references: Tensor, present: Tensor) -> SiteReferences:
         """Features of the references [b, r, C, h, w], and which of them are there [b, r]."""
