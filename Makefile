@@ -37,8 +37,9 @@ type: $(INSTALLED) ## mypy on the packages
 serve: export DO_NOT_TRACK = 1
 serve: export PREFECT_SERVER_ANALYTICS_ENABLED = false
 serve: export PREFECT_API_URL = $(SERVER)
+# The server has a session of its own (setsid), so that Ctrl-C stops the worker first, while it can still report.
 serve: $(INSTALLED) ## a Prefect server with its pages on port 4200, every flow deployed, and a worker (stop with Ctrl-C)
-	$(BIN)/prefect server start & server=$$!; trap 'kill $$server' EXIT; \
+	setsid $(BIN)/prefect server start & server=$$!; trap 'kill $$server 2>/dev/null' EXIT INT TERM; \
 	  until $(BIN)/python -c "from urllib.request import urlopen; urlopen('$(SERVER)/health')" 2>/dev/null; do sleep 1; done; \
 	  $(BIN)/prefect work-pool create local --type process --overwrite && \
 	  $(BIN)/prefect --no-prompt deploy --all && \
