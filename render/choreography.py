@@ -6,12 +6,13 @@ the person's place). Times are in frames. A hand that holds is rigid with the ob
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d
-from scipy.spatial.transform import Rotation, Slerp
+from scipy.spatial.transform import Rotation
 
 from render.grasp import Grasp, natural_forward, wrist_rotation
 from render.rig import OPEN, RELAXED, Rig
@@ -114,11 +115,19 @@ def _reach(
     weights = ((1 - part) ** 3, 3 * part * (1 - part) ** 2, 3 * part**2 * (1 - part), part**3)
     position = sum((w * c for w, c in zip(weights, control, strict=True)), np.zeros_like(end))
     turned = ease(1.2 * toward)  # the hand has turned before it arrives
-    rotations = [
-        Slerp([0, 1], Rotation.from_matrix(np.stack([a, b])))(t).as_matrix()
-        for a, b, t in zip(away[:, :3, :3], at_object[:, :3, :3], turned, strict=True)
-    ]
-    return rigid(np.stack(rotations), position)
+    rotations = Rotation.from_matrix(away[:, :3, :3])
+    turns = _continuous((rotations.inv() * Rotation.from_matrix(at_object[:, :3, :3])).as_rotvec())
+    return rigid((rotations * Rotation.from_rotvec(turned[:, None] * turns)).as_matrix(), position)
+
+
+def _continuous(turns: FloatArray) -> FloatArray:
+    """Return rotation vectors [T, 3] of the same rotations, none the other way round than the one before."""
+    continuous = turns.copy()
+    for before, turn in pairwise(continuous):
+        other = turn * (1 - 2 * np.pi / (np.linalg.norm(turn) + 1e-9))
+        if np.linalg.norm(other - before) < np.linalg.norm(turn - before):
+            turn[:] = other
+    return continuous
 
 
 def clear_table(wrists: FloatArray, lowest_m: NDArray[np.floating], free: NDArray[np.bool_]) -> FloatArray:
