@@ -89,9 +89,7 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
         summary=f"{len(rows)} clips; all figures are of the hand-object area alone.",
         metrics=metrics,
         videos={f"{clip}: layers, generated, truth": folders[clip] / "comparison.mp4" for clip in folders},
-        pictures={
-            "six views, layers, generated, truth, confidence": out_dir / "contact_sheet.png"
-        },
+        pictures={"six views, layers, generated, truth, confidence": out_dir / "contact_sheet.png"},
         losses=read_losses(model_dir),
         config=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
     )
