@@ -243,7 +243,7 @@ def test_reaching_hand_does_not_change_its_way_round_when_its_turn_passes_half_a
     turn = Rotation.from_rotvec(angles[:, None] * [0.0, 1.0, 0.0]).as_matrix()
     world_from_object = rigid(turn, np.tile([0.0, 0.2, 0.0], (81, 1)))
     grasp = Grasp("right", np.eye(4), OPEN, np.array([0.0, 1.0, 0.0]), np.ones(5, bool), 1.0, 0.0, 0.0)
-    hold = Hold(grasp, arrive=46, closed=47, release=48, leave=49)  # half a circle in frame 40, on the way
+    hold = Hold(grasp, arrive=50, closed=51, release=52, leave=53)  # half a circle in frame 40, on the way
     _, wrists = hand_track([hold], world_from_object, np.tile(np.eye(4), (81, 1, 1)), (0.0, 0.1))
     rotations = Rotation.from_matrix(wrists[:, :3, :3])
     assert np.rad2deg((rotations[1:] * rotations[:-1].inv()).magnitude()).max() < 25
