@@ -21,6 +21,7 @@ FloatArray = NDArray[np.float64]
 APPROACH_STEPS = 16
 BELOW_M = 0.05  # an object so high above the table has room for a hand below it
 LEAST_GRIP = 0.2
+IDLE_SHARE = 0.35  # of the way to closed, of digits that meet nothing
 COVER_M = 0.02  # surface so near to a hand is out of the other's reach
 CLOSING_STEPS = (18, 12, 10)  # the whole digit, its last two joints, its last joint
 FINGER_HALF_THICKNESS_M = 0.003  # kept between the thumb and the fingers' vertices
@@ -144,69 +145,66 @@ def close_hand(rig: Rig, wrists: FloatArray, surroundings: Surroundings, config:
 
     The thumb closes last and stops at the fingers too.
     """
+    closing = _Closing(rig, wrists, surroundings, config)
     flexion = np.tile(OPEN, (len(wrists), 1, 1))
-    for digits in (np.arange(THUMB), np.array([THUMB])):
-        flexion = _close_digits(rig, wrists, surroundings, flexion, digits, config)
+    for digits in (np.arange(len(OPEN)) < THUMB, np.arange(len(OPEN)) == THUMB):
+        flexion = closing.close(flexion, digits)
     return flexion
 
 
-def _close_digits(
-    rig: Rig,
-    wrists: FloatArray,
-    surroundings: Surroundings,
-    flexion: FloatArray,
-    digits: NDArray[np.int_],
-    config: GraspConfig,
-) -> FloatArray:
-    """Close some digits: all joints at once, then those beyond the link that touches."""
-    whole, hit = _advance_joints(rig, wrists, surroundings, flexion, digits, 0, config)
-    closed = whole
-    for stage in (1, 2):
-        closed, _ = _advance_joints(rig, wrists, surroundings, closed, digits, stage, config)
-    # A digit that meets nothing stays on its free path, as far closed as its neighbours.
-    share = ((whole - OPEN) / (CLOSED - OPEN)).mean(axis=-1)  # [B, D]
-    counted = hit & np.isin(np.arange(len(OPEN)), digits)
-    ease = np.where(
-        counted.any(axis=1), (share * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1), 0.35
-    )
-    idle = OPEN + ease[:, None, None] * (CLOSED - OPEN)
-    mine = np.isin(np.arange(len(OPEN)), digits)[:, None]
-    return np.where(mine, np.where(hit[..., None], closed, idle), flexion)
+@dataclass(frozen=True)
+class _Closing:
+    """Hands whose fingers close where they are. Digits to be closed are masks [D]."""
 
+    rig: Rig
+    wrists: FloatArray  # [B, 4, 4]
+    surroundings: Surroundings
+    config: GraspConfig
 
-def _advance_joints(
-    rig: Rig,
-    wrists: FloatArray,
-    surroundings: Surroundings,
-    flexion: FloatArray,
-    digits: NDArray[np.int_],
-    stage: int,
-    config: GraspConfig,
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Turn joints from `stage` on of some digits towards closed; return flexions and what touches [B, D]."""
-    turns = np.isin(np.arange(len(OPEN)), digits)[:, None] & (np.arange(3) >= stage)
-    span = np.where(turns, CLOSED - flexion, 0.0)  # [B, D, 3]
-    speed = np.maximum(
-        (span * rig.reach).sum(axis=-1), 1e-6
-    )  # [B, D] metres of the tip, at most, for the span
-    digit, link = rig.links.T
-    moving = np.isin(digit, digits) & (link >= stage)
-    progress, gap = np.zeros(speed.shape), np.full(speed.shape, np.inf)
-    rows = np.arange(len(wrists))  # the hands that still move
-    for _ in range(CLOSING_STEPS[stage]):
-        vertices = rig.vertices((flexion + progress[..., None] * span)[rows], wrists[rows])
-        distance = surroundings.distance(vertices[:, moving])  # [rows, vertices that move]
-        if THUMB in digits:
+    def close(self, flexion: FloatArray, digits: NDArray[np.bool_]) -> FloatArray:
+        """Turn all joints of some digits, then those beyond the link that touches; return flexions."""
+        whole, touching = self._advance(flexion, digits, 0)
+        closed = whole
+        for stage in (1, 2):
+            closed, _ = self._advance(closed, digits, stage)
+        # A digit that meets nothing stays on its free path, as far closed as its neighbours.
+        share = ((whole - OPEN) / (CLOSED - OPEN)).mean(axis=-1)  # [B, D]
+        counted = touching & digits
+        count = counted.sum(axis=1)
+        ease = np.where(count > 0, (share * counted).sum(axis=1) / np.maximum(count, 1), IDLE_SHARE)
+        idle = OPEN + ease[:, None, None] * (CLOSED - OPEN)
+        return np.where(digits[:, None], np.where(touching[..., None], closed, idle), flexion)
+
+    def _advance(
+        self, flexion: FloatArray, digits: NDArray[np.bool_], stage: int
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Turn joints from `stage` on towards closed; return flexions and which digits touch [B, D]."""
+        span = np.where(digits[:, None] & (np.arange(3) >= stage), CLOSED - flexion, 0.0)  # [B, D, 3]
+        speed = np.maximum((span * self.rig.reach).sum(axis=-1), 1e-6)  # [B, D] metres of the tip, at most
+        progress, gap = np.zeros(speed.shape), np.full(speed.shape, np.inf)
+        rows = np.arange(len(flexion))  # the hands that still move
+        for _ in range(CLOSING_STEPS[stage]):
+            angles = (flexion + progress[..., None] * span)[rows]
+            gap[rows] = self._gaps(angles, self.wrists[rows], digits, stage)
+            advance = np.maximum(gap[rows] + self.config.press_m, 0) / speed[rows]
+            progress[rows] = np.minimum(1, progress[rows] + advance)
+            rows = np.flatnonzero(((progress < 1) & (gap > 0) & digits).any(axis=1))
+            if not len(rows):
+                break
+        return flexion + progress[..., None] * span, gap < self.config.contact_m
+
+    def _gaps(
+        self, flexion: FloatArray, wrists: FloatArray, digits: NDArray[np.bool_], stage: int
+    ) -> FloatArray:
+        """Return the distance [B, D] of the links from `stage` on of some digits to what stops them."""
+        digit, link = self.rig.links.T
+        vertices = self.rig.vertices(flexion, wrists)
+        moving = (digit >= 0) & digits[digit] & (link >= stage)
+        distance = self.surroundings.distance(vertices[:, moving])  # [B, vertices that move]
+        if digits[THUMB]:
             fingers = vertices[:, (digit >= 0) & (digit != THUMB)]
             distance = np.minimum(distance, _nearest(vertices[:, moving], fingers) - FINGER_HALF_THICKNESS_M)
-        gap[rows] = least_by_digit(distance, digit[moving])
-        advance = np.maximum(gap[rows] + config.press_m, 0) / speed[rows]
-        progress[rows] = np.minimum(1, progress[rows] + advance)
-        moves = (progress < 1) & (gap > 0) & np.isin(np.arange(len(OPEN)), digits)
-        rows = np.flatnonzero(moves.any(axis=1))
-        if not len(rows):
-            break
-    return flexion + progress[..., None] * span, gap < config.contact_m
+        return least_by_digit(distance, digit[moving])
 
 
 def _placements(

@@ -16,6 +16,7 @@ FloatArray = NDArray[np.float64]
 MARGIN = 0.94  # of the picture's half size that the scene may fill
 TABLE_M = (0.75, 0.45)  # half width and half depth
 WALL_Z_M = -0.8
+GRAIN_M = 0.5  # the table's grain repeats after so much
 
 
 def place_camera(
@@ -65,7 +66,7 @@ class Room:
     """A table before a wall, in colours and grain drawn once for all cameras."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self._wall = np.array([0.72, 0.72, 0.72]) + rng.uniform(-0.16, 0.16, 3)
+        self._wall = np.array([0.72, 0.72, 0.72]) + rng.uniform(-0.1, 0.1, 3)
         self._fade = rng.uniform(0.1, 0.3)
         tints = np.array([[0.55, 0.40, 0.27], [0.70, 0.60, 0.48], [0.42, 0.45, 0.48], [0.78, 0.78, 0.76]])
         self._table = tints[rng.integers(len(tints))] * rng.uniform(0.9, 1.1)
@@ -75,8 +76,16 @@ class Room:
         self._strength = rng.uniform(0.02, 0.06)
 
     def background(self, camera: Camera) -> NDArray[np.uint8]:
-        """Return the empty room [H, W, 3] that a camera sees, sRGB."""
-        columns, rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+        """Return the empty room [H, W, 3] that a camera sees, sRGB, by four rays a pixel."""
+        quarters = [(x, y) for x in (-0.25, 0.25) for y in (-0.25, 0.25)]
+        image = np.mean([self._seen(camera, offset) for offset in quarters], axis=0)
+        return np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
+
+    def _seen(self, camera: Camera, offset_px: tuple[float, float]) -> FloatArray:
+        """Return colours [H, W, 3] in 0..1 along rays through pixel centres moved by (columns, rows)."""
+        columns, rows = np.meshgrid(
+            np.arange(camera.width) + offset_px[0], np.arange(camera.height) + offset_px[1]
+        )
         pixels = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
         world_from_camera = invert_rigid(camera.camera_from_world)
         rays = pixels @ np.linalg.inv(camera.intrinsics).T @ world_from_camera[:3, :3].T  # [H, W, 3]
@@ -86,12 +95,9 @@ class Room:
         at_table = (eye + to_table[..., None] * rays)[..., [0, 2]]
         on_table = (rays[..., 1] < 0) & (np.abs(at_table) < TABLE_M).all(axis=-1)
         height = np.where(to_wall > 0, eye[1] + to_wall * rays[..., 1], 1.0)
-        lit = 1 - self._fade * np.clip(0.6 - height, 0, 1.5)
-        wall = self._wall * lit[..., None]
-        grain = map_coordinates(
-            self._grain, np.moveaxis(at_table * 256 / 0.5, -1, 0), order=1, mode="grid-wrap"
-        )
+        wall = self._wall * (1 - self._fade * np.clip(0.6 - height, 0, 1.5))[..., None]
+        place = np.moveaxis(at_table * len(self._grain) / GRAIN_M, -1, 0)
+        grain = map_coordinates(self._grain, place, order=1, mode="grid-wrap")
         falloff = 1 - 0.25 * np.linalg.norm(at_table, axis=-1)
         table = self._table * (falloff + self._strength * grain)[..., None]
-        image = np.where(on_table[..., None], table, wall)
-        return np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
+        return np.where(on_table[..., None], table, wall)
