@@ -65,7 +65,6 @@ def train(
     started = time.monotonic()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)  # zero-initialised layers start in numbers that are slow on a CPU
     pipeline = starting_pipeline(config)
     layers = pipeline.network.settings.num_layers
     dataset = Dataset.open(store, config.dataset, layers=layers)
@@ -76,7 +75,7 @@ def train(
     first = run.restore(trainer)
     steps = read_steps(batches, first, config.iterations, config.read_ahead)
     recent: deque[float] = deque(maxlen=config.log_every)
-    with interruption() as interrupted, run.log.open("a") as log:
+    with flushed_denormals(), interruption() as interrupted, run.log.open("a") as log:
         for step, batch in enumerate(steps, start=first):
             loss, gradient_norm = trainer.step(step, batch)
             record = {"step": step, "loss": loss, "gradient_norm": gradient_norm}
@@ -170,6 +169,19 @@ class Run:
         ]
         if changed:
             raise InputError(f"{checkpoint} is of other settings: {'; '.join(changed)}", code="checkpoint")
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Take the tiniest numbers for zero: layers that start at zero are full of them, and a CPU slows down.
+
+    Only while training: the processor's mode holds for the whole thread, and scipy's trees never end in it.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @contextmanager
