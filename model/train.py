@@ -175,7 +175,7 @@ class Run:
 def flushed_denormals() -> Iterator[None]:
     """Take the tiniest numbers for zero: layers that start at zero are full of them, and a CPU slows down.
 
-    Only while training: the processor's mode holds for the whole thread, and scipy's trees never end in it.
+    Only while training: the processor's mode holds for the whole thread, and scipy's cKDTree crashes in it.
     """
     torch.set_flush_denormal(True)
     try:
