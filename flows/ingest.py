@@ -4,8 +4,10 @@ Asks of every record whether it is there already, and makes only what is not: re
 session's layers again, and neither its video nor its objects.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +24,7 @@ from render.hands.model import HandModel
 from render.layers import LayersConfig
 from render.scene import Clip
 from render.six_views import SixViewConfig
+from storage.errors import InputError
 from storage.manifest import ClipRow, assign_split, read_or_new
 from storage.pictures import crop_and_resize
 from storage.records import FramesData, frames_recipe, layers_recipe, object_recipe
@@ -97,7 +100,13 @@ def ingest_clip(clip: Clip, digests: Mapping[str, str], job: IngestJob) -> Outco
 
 
 def finish(outcome: Outcome, config: IngestConfig, store: Store) -> None:
-    """Write the dataset, with what it knew of the outcome's sessions replaced."""
+    """Write the dataset, with what it knew of the outcome's sessions replaced.
+
+    Raises InputError where two sessions have one name.
+    """
+    twice = [clip for clip, count in Counter(row.id for row in outcome.rows).items() if count > 1]
+    if twice:
+        raise InputError(f"two sessions have the same name: both make {twice[0]}", code="config")
     sessions = {row.session for row in outcome.rows}
     sessions |= {entry.input.partition("/")[0] for entry in outcome.quarantined}
     manifest = read_or_new(store, config.dataset)
@@ -106,11 +115,12 @@ def finish(outcome: Outcome, config: IngestConfig, store: Store) -> None:
 
 def _objects(clip: Clip, digests: Mapping[str, str], job: IngestJob) -> list[Planned]:
     """Make the missing references of a session's objects."""
-    keys = {key for row in job.previous.values() if row.session == clip.id for key in row.object_keys}
+    known = [row.object_keys for row in job.previous.values() if row.session == clip.id]
+    previous_keys = known[0] if known else ()
     planned = []
-    for moving in clip.objects:
+    for moving, previous_key in zip_longest(clip.objects, previous_keys[: len(clip.objects)]):
         recipe = object_recipe(digests[f"objects/{moving.name}/mesh"], job.config.six_views)
-        entry = plan(job.store, f"{clip.id}/{moving.name}", recipe, next(iter(keys), None))
+        entry = plan(job.store, f"{clip.id}/{moving.name}", recipe, previous_key)
         if entry.reason and not job.dry_run:
             data = object_data(moving.name, moving.mesh, moving.provenance, job.config.six_views)
             data.write(job.store, recipe)

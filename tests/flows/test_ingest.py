@@ -1,5 +1,6 @@
 """Ingesting sessions: a change to one part rebuilds what depends on it and nothing else."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from flows.outcome import Outcome
 from render.layers import LayersConfig
 from render.six_views import SixViewConfig
 from storage.dataset import Dataset
+from storage.errors import InputError
 from storage.store import Store
 from storage.video import write_video
 from tests.flows.conftest import HEIGHT, NUM_FRAMES, WIDTH, MakeSession
@@ -98,3 +100,12 @@ def test_a_lost_camera_leaves_the_dataset(
     outcome = run([session], config, store)
     assert outcome.counts() == ({}, {"object": 1, "layers": 1, "frames": 1})
     assert [row.id for row in Dataset.open(store, config.dataset).rows()] == ["cup-1/front"]
+
+
+def test_two_sessions_of_one_name_are_refused(
+    make_session: MakeSession, config: IngestConfig, store: Store, tmp_path: Path
+) -> None:
+    session = make_session("cup-1")
+    copy = shutil.copytree(session, tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="same name: both make cup-1/front"):
+        run([session, copy], config, store)
