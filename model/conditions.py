@@ -47,6 +47,11 @@ class Conditions:
         """The clip's frames [start, stop); references and points have no time."""
         return replace(self, **{name: getattr(self, name)[:, start:stop] for name in FRAME_FIELDS})
 
+    def split(self, count: int) -> "list[Conditions]":
+        """The b clips in `count` shares of about equally many."""
+        parts = zip(*(getattr(self, field.name).tensor_split(count) for field in fields(self)), strict=True)
+        return [Conditions(*part) for part in parts]
+
     def drop(self, dropped: Tensor) -> "Conditions":
         """Zero every condition of the samples where `dropped` [b] is true (classifier-free dropout)."""
         return self._map(lambda tensor: tensor.masked_fill(_over_rest(dropped.to(tensor.device), tensor), 0))

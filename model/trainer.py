@@ -7,6 +7,8 @@ Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Literal
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import TrainingState
 from model.clip_tensors import assemble, to_signed
+from model.conditions import Conditions
 from model.data import Batch, LeastRecent
 from model.network import ManiVideoNetwork
 from model.pipeline import ManiVideoPipeline
@@ -63,6 +66,25 @@ def weighted_loss(prediction: Tensor, target: Tensor, area: Tensor, foreground_w
     return (error * weight).flatten(2).sum(2) / weight.flatten(2).sum(2)
 
 
+@dataclass(frozen=True)
+class NoisedClips:
+    """b clips as the loss takes them."""
+
+    z_t: Tensor  # [b, t, c, h, w]
+    timestep: Tensor  # [b, t]
+    target: Tensor  # v, ε or z_0: [b, t, c, h, w]
+    area: Tensor  # bool [b, t, H, W]
+    conditions: Conditions
+
+    def split(self, count: int) -> list["NoisedClips"]:
+        """At most `count` shares of about equally many clips."""
+        count = min(count, len(self.z_t))
+        z_t, timestep = self.z_t.tensor_split(count), self.timestep.tensor_split(count)
+        target, area = self.target.tensor_split(count), self.area.tensor_split(count)
+        shares = zip(z_t, timestep, target, area, self.conditions.split(count), strict=True)
+        return [NoisedClips(*share) for share in shares]
+
+
 class Trainer:
     """The network in training: one call of `step` is one step of the optimizer."""
 
@@ -85,10 +107,9 @@ class Trainer:
 
     def step(self, step: int, batch: Batch) -> tuple[float, float]:
         """Take one step; return the loss and the gradient's norm before clipping."""
-        loss = self.loss(step, batch.to(self.device))
-        loss.backward()
+        value = self.backward(self.noised(step, batch.to(self.device)))
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_gradient_norm))
-        if not (math.isfinite(value := loss.item()) and math.isfinite(norm)):
+        if not (math.isfinite(value) and math.isfinite(norm)):
             raise FloatingPointError(f"step {step}: loss {value}, gradient {norm} on clips {list(batch.ids)}")
         for group in self.state.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.config)
@@ -98,27 +119,60 @@ class Trainer:
             self.state.ema.step(self.parameters)
         return value, norm
 
-    def loss(self, step: int, batch: Batch) -> Tensor:
-        """Loss of one step's batch, a scalar."""
-        network, scheduler = self.network, self.pipeline.scheduler
+    @torch.no_grad()
+    def noised(self, step: int, batch: Batch) -> NoisedClips:
+        """What the loss of one step is computed from."""
+        scheduler = self.pipeline.scheduler
         b, t = batch.clips.frames.shape[:2]
-        with torch.no_grad():
-            z_0 = self.codec.encode(to_signed(batch.clips.frames.flatten(0, 1)))  # [b·t, c, h, w]
-            conditions = assemble(batch.clips, self._reference_latents(batch), batch.references.points)
-            conditions = conditions.drop(batch.dropped)
+        z_0 = self.codec.encode(to_signed(batch.clips.frames.flatten(0, 1)))  # [b·t, c, h, w]
         timestep = self.timesteps(step, b, t)
         noise = torch.randn(z_0.shape, generator=self._generator(step, "noise")).to(self.device)
-        z_t = scheduler.add_noise(z_0, noise, timestep.flatten()).unflatten(0, (b, t))
+        z_t = scheduler.add_noise(z_0, noise, timestep.flatten())
+        target = prediction_target(scheduler, z_0, noise, timestep.flatten())
+        conditions = assemble(batch.clips, self._reference_latents(batch), batch.references.points)
+        return NoisedClips(
+            z_t.unflatten(0, (b, t)),
+            timestep,
+            target.unflatten(0, (b, t)),
+            batch.clips.area,
+            conditions.drop(batch.dropped),
+        )
+
+    def backward(self, clips: NoisedClips) -> float:
+        """Set the gradients of the batch's loss; return the loss.
+
+        On several threads each takes its share of the clips, and their gradients are summed in a fixed order.
+        """
+        shares = clips.split(self.config.clip_threads)
+        if len(shares) == 1:
+            loss = self.loss(clips)
+            loss.backward()
+            return loss.item()
+
+        def gradients(share: NoisedClips) -> tuple[float, tuple[Tensor | None, ...]]:
+            loss = self.loss(share) * (len(share.z_t) / len(clips.z_t))
+            return loss.item(), torch.autograd.grad(loss, self.parameters, allow_unused=True)
+
+        # What flushes denormal numbers is a mode of each thread.
+        with ThreadPoolExecutor(len(shares), initializer=torch.set_flush_denormal, initargs=(True,)) as pool:
+            losses, parts = zip(*pool.map(gradients, shares), strict=True)
+        for parameter, *given in zip(self.parameters, *parts, strict=True):
+            there = [gradient for gradient in given if gradient is not None]
+            parameter.grad = torch.stack(there).sum(0) if there else None
+        return sum(losses)
+
+    def loss(self, clips: NoisedClips) -> Tensor:
+        """Mean loss of the clips, a scalar."""
         bfloat16 = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             # The temporal stage freezes all that encode runs, so leaving its gradient out changes nothing.
             with torch.set_grad_enabled(self.config.stage != "temporal"):
-                encoded = network.encode(conditions)
-            prediction = network(z_t, timestep, encoded)
-        target = prediction_target(scheduler, z_0, noise, timestep.flatten()).unflatten(0, (b, t))
-        losses = weighted_loss(prediction, target, batch.clips.area, self.config.foreground_weight)  # [b, t]
+                encoded = self.network.encode(clips.conditions)
+            prediction = self.network(clips.z_t, clips.timestep, encoded)
+        losses = weighted_loss(prediction, clips.target, clips.area, self.config.foreground_weight)  # [b, t]
         if self.config.min_snr_gamma is not None:
-            losses = losses * min_snr_weights(scheduler, timestep, self.config.min_snr_gamma)
+            scheduler, gamma = self.pipeline.scheduler, self.config.min_snr_gamma
+            losses = losses * min_snr_weights(scheduler, clips.timestep, gamma)
         return losses.mean()
 
     def timesteps(self, step: int, b: int, t: int) -> Tensor:

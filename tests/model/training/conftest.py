@@ -29,7 +29,7 @@ OVERRIDES = (
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")  # before the runs that a module's tests share
 def _quiet_single_thread() -> Iterator[None]:
     diffusers_logging.disable_progress_bar()
     threads = torch.get_num_threads()

@@ -141,6 +141,27 @@ def test_recomputing_activations_changes_nothing_and_bfloat16_little(
     assert losses["bfloat16"] == pytest.approx(losses["plain"], rel=0.05)
 
 
+def test_clips_on_threads_of_their_own_train_as_a_batch_does_and_alike_each_time(
+    dataset: Dataset, image_config: TrainConfig
+) -> None:
+    config = image_config.model_copy(update={"batch": BatchConfig(clips=3, frames=2)})
+    batch = StepBatches(dataset, Draws(dataset.rows("train"), config.batch, seed=0), 2**30)(0)
+
+    def gradients(clip_threads: int) -> tuple[float, list[Tensor]]:
+        chosen = config.model_copy(update={"clip_threads": clip_threads})
+        trainer = Trainer(chosen, starting_pipeline(chosen))
+        loss = trainer.backward(trainer.noised(0, batch))
+        return loss, [p.grad for p in trainer.parameters if p.grad is not None]
+
+    (loss, together), (split_loss, apart), (_, again) = gradients(1), gradients(2), gradients(2)
+    assert split_loss == pytest.approx(loss, rel=1e-5)
+    assert len(apart) == len(together)
+    largest = max(float(g.abs().max()) for g in together)
+    for one, other, repeated in zip(together, apart, again, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 * largest)
+        assert torch.equal(other, repeated)
+
+
 def test_a_broken_loss_stops_with_the_clips_named(
     store: Store, image_config: TrainConfig, tmp_path: Path
 ) -> None:
