@@ -7,7 +7,7 @@ Letters: b clips, r references, c latent channels, C channels of a site, h×w it
 import torch
 from torch import Tensor, nn
 
-from model.unet_walk import UNetConfig, build_unet, walk
+from model.unet_walk import UNetConfig, build_unet, end_at_last_site, walk
 
 
 class AppearanceNet(nn.Module):
@@ -16,9 +16,7 @@ class AppearanceNet(nn.Module):
     def __init__(self, config: UNetConfig, latent_channels: int) -> None:
         super().__init__()
         self.unet = build_unet(config, latent_channels)
-        # The last features are read at the last site: the output layers have nothing to do.
-        self.unet.conv_norm_out = None
-        self.unet.conv_out = None
+        end_at_last_site(self.unet)
 
     def forward(self, references: Tensor, context: Tensor) -> tuple[list[Tensor], Tensor]:
         """Latents [b, r, c, h, w], context [1, k, d] → f_1 … f_8 [b, r, C, h, w] by site and presence [b, r].

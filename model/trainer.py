@@ -11,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.training_utils import EMAModel
+from pytorch_optimizer import Muon
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from model.checkpoint import TrainingState
 from model.clip_tensors import assemble, to_signed
@@ -42,6 +44,25 @@ def select_trained(network: ManiVideoNetwork, stage: str) -> dict[str, nn.Parame
     for parameter in network.parameters():
         parameter.requires_grad_(id(parameter) in identities)
     return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
+def build_optimizer(trained: dict[str, nn.Parameter], config: TrainConfig) -> Optimizer:
+    """The optimizer of a stage's parameters.
+
+    Muon orthogonalises the steps of weight matrices and scales them to Adam's size; AdamW takes the rest.
+    """
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer != "muon":
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        return kind(trained.values(), rate, weight_decay=decay, fused=True)
+    matrices = [p for name, p in trained.items() if name.endswith("weight") and p.ndim > 1]
+    taken = {id(p) for p in matrices}
+    rest = [p for p in trained.values() if id(p) not in taken]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "use_muon": True, "use_adjusted_lr": True, "lr": rate, "weight_decay": decay},
+        {"params": rest, "use_muon": False, "lr": rate},
+    ]
+    return Muon(groups)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -99,8 +120,7 @@ class Trainer:
             self.network.enable_gradient_checkpointing()
         trained = select_trained(self.network, config.stage)
         self.parameters = list(trained.values())
-        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        optimizer = kind(self.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        optimizer = build_optimizer(trained, config)
         ema = EMAModel(self.parameters, config.ema_decay, foreach=True) if config.ema_decay else None
         self.state = TrainingState(self.network, optimizer, ema, list(trained))
         self.latents = LeastRecent[Tensor](LATENT_CACHE_BYTES, lambda latents: latents.nbytes)

@@ -26,8 +26,9 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
 
     iterations: int = Field(default=20_000, ge=1)
     """Steps of the whole run, counted from its beginning also after a resume."""
-    optimizer: Literal["adam", "adamw"] = "adam"
-    """Adam, or AdamW with decoupled weight decay."""
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
+    """Adam, AdamW with decoupled weight decay, or Muon (Jordan 2024), which a model from scratch needs fewer
+    steps of."""
     learning_rate: float = Field(default=1e-5, gt=0)
     """Peak step size."""
     weight_decay: float = Field(default=0.0, ge=0)

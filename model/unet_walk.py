@@ -75,6 +75,15 @@ def attention_sites(unet: UNet2DConditionModel) -> list[Site]:
     return sites
 
 
+def end_at_last_site(unet: UNet2DConditionModel) -> None:
+    """Take away the layers behind the last site, which have nothing to do where only sites are looked at."""
+    last = max(i for i, block in enumerate(unet.up_blocks) if getattr(block, "attentions", ()))
+    unet.up_blocks = unet.up_blocks[: last + 1]
+    unet.up_blocks[last].upsamplers = None
+    unet.conv_norm_out = None
+    unet.conv_out = None
+
+
 def walk(
     unet: UNet2DConditionModel,
     latents: Tensor,

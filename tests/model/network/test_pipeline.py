@@ -76,7 +76,7 @@ def test_encoding_by_window_equals_encoding_at_once(pipeline, small, make_condit
 
 def test_wrong_shapes_and_windows_are_named(pipeline, small, make_conditions):
     conditions = make_conditions(small)
-    with pytest.raises(ValueError, match=r"references is \[1, 8, 48, 8, 8\], wanted \[1, 8, 48, 7, 8\]"):
+    with pytest.raises(ValueError, match=r"references is \[1, 8, 12, 16, 16\], wanted \[1, 8, 12, 14, 16\]"):
         pipeline(type(conditions)(**(vars(conditions) | {
             "normals": conditions.normals[..., :28, :], "confidence": conditions.confidence[..., :28, :],
             "skeleton": conditions.skeleton[..., :28, :],
@@ -88,5 +88,5 @@ def test_wrong_shapes_and_windows_are_named(pipeline, small, make_conditions):
 def test_network_and_codec_must_share_their_latents(tiny):
     values = tiny.model_dump()
     values["codec"]["factor"] = 8
-    with pytest.raises(ValueError, match=r"network\.latent_channels is 48, but the codec's is 192"):
+    with pytest.raises(ValueError, match=r"network\.latent_channels is 12, but the codec's is 192"):
         ModelConfig.model_validate(values)

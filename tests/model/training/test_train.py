@@ -14,7 +14,7 @@ from model.config import ModelConfig
 from model.data import BatchConfig, Draws, StepBatches
 from model.pipeline import ManiVideoPipeline, build_pipeline
 from model.train import starting_pipeline, train
-from model.trainer import Trainer, learning_rate, select_trained, weighted_loss
+from model.trainer import Trainer, build_optimizer, learning_rate, select_trained, weighted_loss
 from model.training_config import TrainConfig
 from storage.config import load_config
 from storage.dataset import Dataset
@@ -50,20 +50,33 @@ def image_run(store: Store, image_config: TrainConfig, tmp_path_factory: pytest.
     return folder
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_a_run_stopped_by_ctrl_c_and_resumed_equals_one_that_never_stopped(
-    store: Store, image_config: TrainConfig, image_run: Path, tmp_path: Path
+    optimizer: str, store: Store, image_config: TrainConfig, tmp_path: Path
 ) -> None:
-    stopped = tmp_path / "stopped"
+    config = image_config.model_copy(update={"optimizer": optimizer})
+    straight_run, stopped = tmp_path / "straight", tmp_path / "stopped"
+    train(config, store, straight_run)
     with pytest.raises(KeyboardInterrupt, match="after step 3"):
-        train(image_config, store, stopped, interrupt_after(3))
+        train(config, store, stopped, interrupt_after(3))
     assert not (stopped / "model").exists()
-    result = train(image_config, store, stopped, resume=True)
+    result = train(config, store, stopped, resume=True)
 
-    straight, resumed = final_weights(image_run), final_weights(stopped)
+    straight, resumed = final_weights(straight_run), final_weights(stopped)
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
-    assert len(result.losses) == image_config.iterations
-    assert (stopped / "losses.jsonl").read_text() == (image_run / "losses.jsonl").read_text()
+    assert len(result.losses) == config.iterations
+    assert (stopped / "losses.jsonl").read_text() == (straight_run / "losses.jsonl").read_text()
+
+
+def test_muon_steps_every_weight_matrix_and_adamw_the_rest(image_config: TrainConfig) -> None:
+    config = image_config.model_copy(update={"optimizer": "muon"})
+    trained = select_trained(starting_pipeline(config).network, config.stage)
+    matrices, rest = (group["params"] for group in build_optimizer(trained, config).param_groups)
+    assert {id(p) for p in matrices}.isdisjoint(id(p) for p in rest)
+    assert len(matrices) + len(rest) == len(trained)
+    assert all(p.ndim > 1 for p in matrices)
+    assert sum(p.numel() for p in matrices) > 0.9 * sum(p.numel() for p in trained.values())
 
 
 def test_ctrl_c_is_python_s_own_again_after_training(
