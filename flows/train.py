@@ -1,9 +1,11 @@
 """Training one stage from the command line: progress on stderr, and nothing done twice."""
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+from diffusers.utils.logging import disable_progress_bar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import model
@@ -16,16 +18,22 @@ from storage.manifest import manifest_path
 from storage.store import Store
 
 STAMP = "made-from.json"
+LINES = 10  # of progress where no bar can be drawn
 
 
 def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: bool) -> Path:
     """Train one stage in `run_dir`; return the folder of the saved pipeline."""
+    disable_progress_bar()  # diffusers', of the files it opens
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         bar = progress.add_task(f"{config.stage} stage", total=config.iterations)
 
-        def show(done: int, _: int, loss: float) -> None:
+        def show(done: int, steps: int, loss: float) -> None:
             progress.update(bar, completed=done, description=f"{config.stage} stage, loss {loss:.4f}")
+            if not stderr.is_terminal and done % math.ceil(steps / LINES) == 0:
+                stderr.print(
+                    f"{config.stage} stage: step {done} of {steps}, loss {loss:.4f}", highlight=False
+                )
 
         return train(config, store, run_dir, show, resume=resume).model
 

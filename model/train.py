@@ -63,8 +63,6 @@ def train(
     cannot be trained with, and FloatingPointError, with the clips, where the loss is not a number.
     """
     started = time.monotonic()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     pipeline = starting_pipeline(config)
     layers = pipeline.network.settings.num_layers
     dataset = Dataset.open(store, config.dataset, layers=layers)
@@ -75,7 +73,12 @@ def train(
     first = run.restore(trainer)
     steps = read_steps(batches, first, config.iterations, config.read_ahead)
     recent: deque[float] = deque(maxlen=config.log_every)
-    with flushed_denormals(), interruption() as interrupted, run.log.open("a") as log:
+    with (
+        cpu_threads(config),
+        flushed_denormals(),
+        interruption() as interrupted,
+        run.log.open("a", buffering=1) as log,
+    ):
         for step, batch in enumerate(steps, start=first):
             loss, gradient_norm = trainer.step(step, batch)
             record = {"step": step, "loss": loss, "gradient_norm": gradient_norm}
@@ -87,7 +90,6 @@ def train(
                 progress(step + 1, config.iterations, loss)
             done = step + 1 == config.iterations
             if done or interrupted.is_set() or (step + 1) % config.checkpoint_every == 0:
-                log.flush()
                 run.save(step + 1, trainer)
             if interrupted.is_set() and not done:
                 raise KeyboardInterrupt(f"stopped after step {step + 1}; resume from {out_dir}")
@@ -169,6 +171,17 @@ class Run:
         ]
         if changed:
             raise InputError(f"{checkpoint} is of other settings: {'; '.join(changed)}", code="checkpoint")
+
+
+@contextmanager
+def cpu_threads(config: TrainConfig) -> Iterator[None]:
+    """Give each share of a batch's clips an equal part of the CPU's threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, (config.threads or before) // config.clip_threads))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads of each of torch's operators; null: torch's own choice."""
+    """CPU threads of torch; null: torch's own choice."""
     clip_threads: int = Field(default=1, ge=1)
     """Shares of a batch that a CPU trains side by side: operators of a small model fill one core alone."""
     read_ahead: int = Field(default=2, ge=0)
