@@ -31,9 +31,7 @@ def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: boo
         def show(done: int, steps: int, loss: float) -> None:
             progress.update(bar, completed=done, description=f"{config.stage} stage, loss {loss:.4f}")
             if not stderr.is_terminal and done % math.ceil(steps / LINES) == 0:
-                stderr.print(
-                    f"{config.stage} stage: step {done} of {steps}, loss {loss:.4f}", highlight=False
-                )
+                stderr.print(f"  step {done} of {steps}, loss {loss:.4f}", highlight=False)
 
         return train(config, store, run_dir, show, resume=resume).model
 
