@@ -44,7 +44,7 @@ def write_report(report: Report, path: Path) -> None:
         summary=report.summary,
         figures=list(_figures(report.metrics)),
         notes=report.metrics.get("notes", {}),
-        clips=report.metrics.get("clips", []),
+        clips=[{"clip": clip["id"], **dict(_figures(clip))} for clip in report.metrics.get("clips", [])],
         videos=[(caption, data_uri(file)) for caption, file in report.videos.items()],
         pictures=[(caption, data_uri(file)) for caption, file in report.pictures.items()],
         curves=[_curve(stage, losses) for stage, losses in report.losses.items() if len(losses) > 1],

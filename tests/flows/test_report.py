@@ -20,7 +20,7 @@ def page(tmp_path: Path) -> str:
         "psnr": 21.5,
         "fid": None,
         "baselines": {"first_frame": {"psnr": 18.25}},
-        "clips": [{"id": "a<b", "psnr": 21.5}],
+        "clips": [{"id": "a<b", "psnr": 21.5, "baselines": {"first_frame": {"psnr": 9.25}}}],
         "calibrated": {"lpips": False},
         "notes": {"fid": "needs two clips"},
     }
@@ -43,6 +43,8 @@ def test_figures_and_their_notes_are_shown(page: str) -> None:
     assert "21.5" in page
     assert "baselines.first_frame.psnr" in page
     assert "needs two clips" in page
+    assert "9.25" in page
+    assert "{&#39;" not in page  # nested figures are cells of their own
 
 
 def test_names_are_escaped(page: str) -> None:
