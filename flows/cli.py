@@ -19,13 +19,17 @@ from flows.options import (
     DebugOption,
     DryRunOption,
     JsonOption,
+    LvisOption,
     ManoOption,
     ModelOption,
     ObjectsOption,
     OnlyOption,
     OutOption,
+    SampleOption,
     SetOption,
     StoreOption,
+    UidsOption,
+    objaverse,
     overrides,
     record_kinds,
 )
@@ -53,6 +57,9 @@ app.command()(cli_tools.doctor)
 def build(
     config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "build.yaml",
     objects: ObjectsOption = None,
+    uids: UidsOption = None,
+    lvis: LvisOption = None,
+    sample: SampleOption = None,
     dataset: DatasetOption = None,
     only: OnlyOption = None,
     assignments: SetOption = None,
@@ -66,7 +73,8 @@ def build(
         from flows import data_dag, runs
         from flows.build import BuildConfig
 
-        values = overrides(assignments, objects=objects, dataset=dataset, only=record_kinds(only))
+        chosen = {"objects": objects, **objaverse(uids, lvis, sample)}
+        values = overrides(assignments, dataset=dataset, only=record_kinds(only), **chosen)
         settings = load_config(BuildConfig, config, values)
         started = time.monotonic()
         outcome = runs.run(data_dag.build, config=settings, store=store, dry_run=dry_run)

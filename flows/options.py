@@ -28,6 +28,19 @@ OnlyOption = Annotated[
     str | None,
     typer.Option("--only", metavar="KINDS", help="Only these records: objects,layers,frames."),
 ]
+UidsOption = Annotated[
+    Path | None, typer.Option("--uids", metavar="FILE", help="Objects of Objaverse: a file of their uids.")
+]
+LvisOption = Annotated[
+    str | None,
+    typer.Option("--lvis", metavar="NAMES", help="Objects of Objaverse: LVIS categories, as in mug,knife."),
+]
+SampleOption = Annotated[
+    int | None,
+    typer.Option(
+        "--sample", metavar="N", help="So many at random of those that --uids or --lvis name, or of all."
+    ),
+]
 ObjectsOption = Annotated[
     Path | None, typer.Option("--objects", metavar="DIR", help="Folder of GLBs; else procedural objects.")
 ]
@@ -58,4 +71,15 @@ def record_kinds(only: str | None) -> list[str] | None:
     """Return the kinds of records that `--only objects,layers` names."""
     if only is None:
         return None
-    return [{"objects": "object"}.get(kind, kind) for kind in (part.strip() for part in only.split(","))]
+    return [{"objects": "object"}.get(kind, kind) for kind in names(only)]
+
+
+def names(listed: str) -> list[str]:
+    """Return the names in `mug, knife`."""
+    return [name.strip() for name in listed.split(",")]
+
+
+def objaverse(uids: Path | None, lvis: str | None, sample: int | None) -> dict[str, object]:
+    """Return the config values that choose objects of Objaverse."""
+    chosen = {"uids": uids, "lvis": None if lvis is None else names(lvis), "sample": sample}
+    return {f"objaverse.{name}": value for name, value in chosen.items()}
