@@ -93,9 +93,9 @@ def ingest(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Capture sessions to records, incrementally; adds them to a dataset."""
+    """Capture sessions, DexYCB or videos of people to records, incrementally; adds them to a dataset."""
     with reporting(debug=debug):
-        _check_folders(sessions)
+        _check_paths(sessions)
         from flows import data_dag, runs
         from flows.ingest import IngestConfig
 
@@ -268,10 +268,10 @@ def main() -> None:
     app()
 
 
-def _check_folders(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder", code="missing-folder")
+def _check_paths(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such folder", code="missing-folder")
 
 
 def _report(outcome: "Outcome", seconds: float, *, dry_run: bool, as_json: bool) -> None:

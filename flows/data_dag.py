@@ -16,6 +16,7 @@ from flows import synthesize as synthesizing
 from flows.build import BuildConfig
 from flows.ingest import IngestConfig
 from flows.outcome import Outcome, total
+from flows.sessions import find_sessions
 from flows.synthesize import SynthesizeConfig, Synthesized
 from storage.store import Store
 
@@ -59,7 +60,8 @@ def build(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
 @flow
 def ingest(sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False) -> Outcome:
     """Capture sessions to records, incrementally; adds them to a dataset."""
-    outcome = total([ingest_shard(shard, config, store, dry_run) for shard in shards(sessions)])
+    found = [session for path in sessions for session in find_sessions(path)]
+    outcome = total([ingest_shard(shard, config, store, dry_run) for shard in shards(found)])
     if not dry_run:
         ingesting.finish(outcome, config, Store(store))
     return outcome

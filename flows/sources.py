@@ -1,9 +1,12 @@
 """Where hands and objects come from; when nobody says otherwise, the procedural ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from numpy.typing import NDArray
 
 from flows.batches import map_items
 from render.hands.model import HandModel, default_hands
@@ -34,13 +37,23 @@ class ObjectSource(Protocol):
         ...
 
 
-def load_hands(mano: Path | None) -> tuple[dict[str, HandModel], str]:
-    """Return the hand models by side and their digest: the user's MANO files, or the procedural hand."""
+@dataclass(frozen=True)
+class Hands:
+    """Both hands, by side."""
+
+    models: Mapping[str, HandModel]
+    arrays: Mapping[str, Mapping[str, NDArray]]  # MANO's, which foreign parameters are read with
+    digest: str
+
+
+def load_hands(mano: Path | None, *, fix_left_shapedirs: bool = True) -> Hands:
+    """Read the user's MANO files, or make the procedural hand; `storage.mano` says what there is to fix."""
     if mano is None:
-        return default_hands(), digest_json([digest_arrays(build_hand(side)) for side in SIDES])
-    data = read_mano_folder(mano)
-    digest = digest_json([digest_arrays(data[side]) for side in SIDES])
-    return {side: HandModel(data[side], side) for side in SIDES}, digest
+        models, data = default_hands(), {side: build_hand(side) for side in SIDES}
+    else:
+        data = read_mano_folder(mano, fix_left_shapedirs=fix_left_shapedirs)
+        models = {side: HandModel(data[side], side) for side in SIDES}
+    return Hands(models, data, digest_json([digest_arrays(data[side]) for side in SIDES]))
 
 
 def procedural_folder(folder: Path, count: int, seed: int) -> Path:
