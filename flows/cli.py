@@ -6,7 +6,7 @@ Flows are imported inside the verbs: Prefect and torch take seconds, and `--help
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ from flows.options import (
     DebugOption,
     DryRunOption,
     JsonOption,
+    LibraryOption,
     LvisOption,
     ManoOption,
     ModelOption,
@@ -134,6 +135,36 @@ def synthesize(
             print_quarantined(result.quarantined)
         if not result.folders:
             fail("nothing usable: no hand could hold any of the objects", FAILED)
+
+
+@app.command()
+def convert(
+    kind: Annotated[Literal["taco", "hot3d"], typer.Argument(metavar="FORMAT", help="taco or hot3d.")],
+    recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING...", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the sessions.")],
+    config: Annotated[Path, typer.Option("--config")] = CONFIGS / "convert.yaml",
+    library: LibraryOption = None,
+    mano: ManoOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Motion recorded elsewhere to capture sessions, seen by cameras of our own."""
+    with reporting(debug=debug):
+        _check_paths(recordings)
+        from flows import data_dag, runs
+        from flows.convert import ConvertConfig
+
+        settings = load_config(ConvertConfig, config, overrides(assignments, library=library, mano=mano))
+        started = time.monotonic()
+        result = runs.run(data_dag.convert, kind=kind, recordings=recordings, config=settings, out_dir=out)
+        if as_json:
+            print_json(result.as_json(time.monotonic() - started))
+        else:
+            print_table("sessions", ("folder",), [(str(path),) for path in result.folders])
+            print_quarantined(result.quarantined)
+        if not result.folders:
+            fail(f"nothing usable: all {len(result.quarantined)} recordings were quarantined", FAILED)
 
 
 @app.command()

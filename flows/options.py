@@ -52,6 +52,10 @@ ManoOption = Annotated[
     Path | None,
     typer.Option("--mano", metavar="DIR", help="Folder of MANO_*.pkl; else a procedural hand."),
 ]
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option("--library", metavar="DIR", help="Folder of the objects' meshes, <uid>.glb (HOT3D)."),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done and why; do nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's log.")]

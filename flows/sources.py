@@ -48,6 +48,7 @@ class Hands:
 
 def load_hands(mano: Path | None, *, fix_left_shapedirs: bool = True) -> Hands:
     """Read the user's MANO files, or make the procedural hand; `storage.mano` says what there is to fix."""
+    data: dict[str, dict[str, NDArray]]
     if mano is None:
         models, data = default_hands(), {side: build_hand(side) for side in SIDES}
     else:

@@ -1,6 +1,6 @@
 """Writes a small data set in DexYCB's exact layout, with the labels that DexYCB has beside its pictures.
 
-The labels come from smplx with PCA turned on, in the data set's own world, so nothing of the reader is in them.
+The labels come from smplx with PCA turned on, in the data set's own world: nothing of the reader is in them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,10 +54,10 @@ def write_dexycb(root: Path, hand: Mapping[str, NDArray], side: str = "right") -
     pose_m = np.zeros((NUM_FRAMES, 1, 51), np.float32)
     pose_m[1:, 0, :3] = rng.normal(0, 1, (NUM_FRAMES - 1, 3))
     pose_m[1:, 0, 3:47] = rng.normal(0, 0.3, (NUM_FRAMES - 1, 44))  # the last coefficient: see _joints
-    pose_m[1:, 0, 48:] = (0.02, 0.05, 0.8) + rng.normal(0, 0.02, (NUM_FRAMES - 1, 3))
+    pose_m[1:, 0, 48:] = np.array([0.02, 0.05, 0.8]) + rng.normal(0, 0.02, (NUM_FRAMES - 1, 3))
     pose_y = np.zeros((NUM_FRAMES, len(YCB_IDS), 7), np.float32)
     pose_y[..., :4] = Rotation.random(NUM_FRAMES * len(YCB_IDS), rng=rng).as_quat().reshape(NUM_FRAMES, -1, 4)
-    pose_y[..., 4:] = (0.05, 0.0, 0.85) + rng.normal(0, 0.05, (NUM_FRAMES, len(YCB_IDS), 3))
+    pose_y[..., 4:] = np.array([0.05, 0.0, 0.85]) + rng.normal(0, 0.05, (NUM_FRAMES, len(YCB_IDS), 3))
     pose_y[1, GRASPED] = (0, 0, 0, 1, 0, 0, 0)
     np.savez(sequence / "pose.npz", pose_y=pose_y, pose_m=pose_m)
     joints = _joints(hand, side, pose_m[:, 0], shape)

@@ -72,9 +72,11 @@ class _Loader(yaml.SafeLoader):
     """YAML without objects, but for the tuples that DexYCB's calibration is tagged with."""
 
 
-_Loader.add_constructor(
-    "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node))
-)
+def _read_tuple(loader: _Loader, node: yaml.SequenceNode) -> tuple[Any, ...]:
+    return tuple(loader.construct_sequence(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _read_tuple)
 
 
 class _Meta(BaseModel, frozen=True):
@@ -207,7 +209,7 @@ class DexYcbSequence:
         file = self.root / "calibration" / "intrinsics" / f"{serial}_{WIDTH}x{HEIGHT}.yml"
         color = _read_yaml(file).get("color")
         keys = ("fx", "fy", "ppx", "ppy")
-        values = [color.get(key) for key in keys] if isinstance(color, dict) else []
+        values: list[Any] = [color.get(key) for key in keys] if isinstance(color, dict) else []
         if not _are_numbers(values, 4):
             raise InputError.mismatch(file, "color", found=color, wanted=", ".join(keys), code="calibration")
         return dict(zip(keys, values, strict=True))
@@ -228,7 +230,7 @@ class DexYcbSequence:
 
     def _hand(self, hand: HandArrays) -> HandMotion:
         pose_m, _ = self._poses
-        valid = pose_m.any(axis=1)  # zeros: not annotated
+        valid = np.count_nonzero(pose_m, axis=1) > 0  # zeros: not annotated
         wrist = rest_wrist(hand, self._shape)
         rotation, translation = move_hand(pose_m[:, :3], pose_m[:, 48:], wrist, self._upright_from_world)
         pose = np.concatenate([rotation, pose_from_components(pose_m[:, 3:48], hand)], axis=1)
@@ -241,7 +243,7 @@ class DexYcbSequence:
 
     def _object(self) -> ObjectMotion:
         _, pose_y = self._poses
-        valid = pose_y[:, 4:].any(axis=1)  # no translation: not annotated
+        valid = np.count_nonzero(pose_y[:, 4:], axis=1) > 0  # no translation: not annotated
         quaternions = np.where(valid[:, None], pose_y[:, :4], (0, 0, 0, 1))
         if not np.linalg.norm(quaternions, axis=1).min() > 0:
             raise InputError(f"{self.path / 'pose.npz'}: pose_y: a quaternion of zeros", code="not-rigid")

@@ -1,4 +1,4 @@
-"""DexYCB as distributed: hands and object land where its labels say, and no file can run code or lead astray."""
+"""DexYCB as distributed: hands and object land on its labels, and no file can run code or lead astray."""
 
 import pickle
 from dataclasses import replace
@@ -162,7 +162,7 @@ class Runs:
 def test_arrays_cannot_run_code(sequence: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     np.savez(sequence / "pose.npz", pose_m=np.array([Runs(trace)], object), pose_y=np.zeros(1))
-    with pytest.raises(InputError, match="not an .npz of plain arrays"):
+    with pytest.raises(InputError, match=r"not an \.npz of plain arrays"):
         load(sequence)
     assert not trace.exists()
     pickle.loads(pickle.dumps(Runs(trace)))
