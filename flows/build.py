@@ -7,15 +7,15 @@ Letters: T frames.  Frames of reference: world (+Y up), the camera stands still 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from flows.batches import map_items
 from flows.outcome import Outcome, Planned, plan, set_aside, total
 from flows.records import layers_data, object_data
-from flows.sources import procedural_folder
+from flows.sources import ObjectSource, fetch_objects, procedural_folder
 from render.camera import Crop
 from render.frames import FramesConfig, render_frames
 from render.layers import LayersConfig
@@ -33,6 +33,7 @@ from storage.records import (
     rendered_frames_recipe,
 )
 from storage.sources.glb import GlbFolder
+from storage.sources.objaverse import Objaverse, ObjaverseConfig
 from storage.store import Store
 
 Kind = Literal["object", "layers", "frames"]
@@ -45,9 +46,11 @@ class BuildConfig(BaseModel, frozen=True, extra="forbid"):
     """Which objects to build, and how they move and are drawn."""
 
     objects: Path | None = None
-    """Folder of .glb and .gltf files; null: procedural objects."""
+    """Folder of .glb and .gltf files; null: objects of Objaverse, if any are named, else procedural ones."""
+    objaverse: ObjaverseConfig | None = None
+    """Objects of Objaverse, fetched as needed."""
     procedural: int = Field(default=8, ge=1)
-    """Number of procedural objects, where no folder is given."""
+    """Number of procedural objects, where no others are asked for."""
     dataset: str = "objects"
     """Name of the dataset that the clips are written to; its object clips are replaced, others stay."""
     only: tuple[Kind, ...] = KINDS
@@ -75,20 +78,28 @@ class BuildConfig(BaseModel, frozen=True, extra="forbid"):
     workers: int = Field(default=2, ge=1)
     """Objects in work at the same time."""
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.objects is not None and self.objaverse is not None:
+            raise ValueError("wanted objects of a folder or of Objaverse, not both")
+        return self
+
 
 @dataclass(frozen=True)
 class ObjectJob:
     """What building one object needs beside its name."""
 
     config: BuildConfig
-    source: GlbFolder
+    source: ObjectSource
     store: Store
     previous: Mapping[str, ClipRow]  # by session
     dry_run: bool
 
 
-def open_source(config: BuildConfig, store: Store) -> GlbFolder:
-    """Return the folder of objects to build from."""
+def open_source(config: BuildConfig, store: Store) -> ObjectSource:
+    """Return the objects to build from."""
+    if config.objaverse is not None:
+        return Objaverse(config.objaverse)
     folder = config.objects
     if folder is None:
         folder = procedural_folder(store.root.parent / "procedural", config.procedural, config.seed)
@@ -99,6 +110,8 @@ def build_objects(names: list[str], config: BuildConfig, store: Store, *, dry_ru
     """Build the missing records of some of the source's objects."""
     previous = {row.session: row for row in read_or_new(store, config.dataset).rows}
     job = ObjectJob(config, open_source(config, store), store, previous, dry_run)
+    if not dry_run:
+        fetch_objects(names, job.source)
     outcomes = map_items(
         lambda name: build_object(name, job), names, workers=config.workers, description="objects"
     )
@@ -109,7 +122,7 @@ def build_object(name: str, job: ObjectJob) -> Outcome:
     """Build what is missing of one object, or say why it cannot be."""
     session = SESSION_PREFIX + name.replace("/", "_")
     try:
-        recipes = object_recipes(job.source.digest(name), job.config)
+        recipes = object_recipes(_digest(name, job), job.config)
         previous = _previous_keys(job.previous.get(session))
         planned = [
             plan(job.store, name, recipes[kind], previous.get(kind))
@@ -122,6 +135,13 @@ def build_object(name: str, job: ObjectJob) -> Outcome:
         return Outcome(rows=_rows(session, recipes, job), planned=tuple(planned))
     except ValueError as error:  # an InputError says what is wrong with the file, others what cannot be drawn
         return set_aside(session, error)
+
+
+def _digest(name: str, job: ObjectJob) -> str:
+    """Return the digest of an object's file; a dry run fetches none, and plans with the name instead."""
+    if job.dry_run and isinstance(job.source, Objaverse) and not job.source.is_here(name):
+        return digest_json(["not fetched", name])
+    return job.source.digest(name)
 
 
 def object_recipes(mesh: str, config: BuildConfig) -> dict[Kind, Recipe]:

@@ -6,7 +6,7 @@ Flows are imported inside the verbs: Prefect and torch take seconds, and `--help
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,13 +19,18 @@ from flows.options import (
     DebugOption,
     DryRunOption,
     JsonOption,
+    LibraryOption,
+    LvisOption,
     ManoOption,
     ModelOption,
     ObjectsOption,
     OnlyOption,
     OutOption,
+    SampleOption,
     SetOption,
     StoreOption,
+    UidsOption,
+    objaverse,
     overrides,
     record_kinds,
 )
@@ -53,6 +58,9 @@ app.command()(cli_tools.doctor)
 def build(
     config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "build.yaml",
     objects: ObjectsOption = None,
+    uids: UidsOption = None,
+    lvis: LvisOption = None,
+    sample: SampleOption = None,
     dataset: DatasetOption = None,
     only: OnlyOption = None,
     assignments: SetOption = None,
@@ -66,7 +74,8 @@ def build(
         from flows import data_dag, runs
         from flows.build import BuildConfig
 
-        values = overrides(assignments, objects=objects, dataset=dataset, only=record_kinds(only))
+        chosen = {"objects": objects, **objaverse(uids, lvis, sample)}
+        values = overrides(assignments, dataset=dataset, only=record_kinds(only), **chosen)
         settings = load_config(BuildConfig, config, values)
         started = time.monotonic()
         outcome = runs.run(data_dag.build, config=settings, store=store, dry_run=dry_run)
@@ -85,9 +94,9 @@ def ingest(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Capture sessions to records, incrementally; adds them to a dataset."""
+    """Capture sessions, DexYCB or videos of people to records, incrementally; adds them to a dataset."""
     with reporting(debug=debug):
-        _check_folders(sessions)
+        _check_paths(sessions)
         from flows import data_dag, runs
         from flows.ingest import IngestConfig
 
@@ -126,6 +135,36 @@ def synthesize(
             print_quarantined(result.quarantined)
         if not result.folders:
             fail("nothing usable: no hand could hold any of the objects", FAILED)
+
+
+@app.command()
+def convert(
+    kind: Annotated[Literal["taco", "hot3d"], typer.Argument(metavar="FORMAT", help="taco or hot3d.")],
+    recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING...", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the sessions.")],
+    config: Annotated[Path, typer.Option("--config")] = CONFIGS / "convert.yaml",
+    library: LibraryOption = None,
+    mano: ManoOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Motion recorded elsewhere to capture sessions, seen by cameras of our own."""
+    with reporting(debug=debug):
+        _check_paths(recordings)
+        from flows import data_dag, runs
+        from flows.convert import ConvertConfig
+
+        settings = load_config(ConvertConfig, config, overrides(assignments, library=library, mano=mano))
+        started = time.monotonic()
+        result = runs.run(data_dag.convert, kind=kind, recordings=recordings, config=settings, out_dir=out)
+        if as_json:
+            print_json(result.as_json(time.monotonic() - started))
+        else:
+            print_table("sessions", ("folder",), [(str(path),) for path in result.folders])
+            print_quarantined(result.quarantined)
+        if not result.folders:
+            fail(f"nothing usable: all {len(result.quarantined)} recordings were quarantined", FAILED)
 
 
 @app.command()
@@ -260,10 +299,10 @@ def main() -> None:
     app()
 
 
-def _check_folders(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder", code="missing-folder")
+def _check_paths(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such folder", code="missing-folder")
 
 
 def _report(outcome: "Outcome", seconds: float, *, dry_run: bool, as_json: bool) -> None:

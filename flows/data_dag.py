@@ -11,11 +11,14 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import build as building
+from flows import convert as converting
 from flows import ingest as ingesting
 from flows import synthesize as synthesizing
 from flows.build import BuildConfig
+from flows.convert import ConvertConfig, Format
 from flows.ingest import IngestConfig
 from flows.outcome import Outcome, total
+from flows.sessions import find_sessions
 from flows.synthesize import SynthesizeConfig, Synthesized
 from storage.store import Store
 
@@ -46,6 +49,11 @@ def synthesize_shard(numbers: list[int], config: SynthesizeConfig, out_dir: Path
     return synthesizing.synthesize_sessions(numbers, config, out_dir)
 
 
+@task(cache_policy=NO_CACHE)
+def convert_shard(kind: Format, recordings: list[Path], config: ConvertConfig, out_dir: Path) -> Synthesized:
+    return converting.convert_recordings(kind, recordings, config, out_dir)
+
+
 @flow
 def build(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
     """Objects to six views, random motion, layers and rendered frames; a dataset of them."""
@@ -59,7 +67,8 @@ def build(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
 @flow
 def ingest(sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False) -> Outcome:
     """Capture sessions to records, incrementally; adds them to a dataset."""
-    outcome = total([ingest_shard(shard, config, store, dry_run) for shard in shards(sessions)])
+    found = [session for path in sessions for session in find_sessions(path)]
+    outcome = total([ingest_shard(shard, config, store, dry_run) for shard in shards(found)])
     if not dry_run:
         ingesting.finish(outcome, config, Store(store))
     return outcome
@@ -70,3 +79,10 @@ def synthesize(config: SynthesizeConfig, out_dir: Path) -> Synthesized:
     """Synthetic capture sessions."""
     numbers = list(range(config.sessions))
     return synthesizing.join([synthesize_shard(shard, config, out_dir) for shard in shards(numbers)])
+
+
+@flow
+def convert(kind: Format, recordings: list[Path], config: ConvertConfig, out_dir: Path) -> Synthesized:
+    """Motion recorded elsewhere to capture sessions."""
+    shards_done = [convert_shard(kind, shard, config, out_dir) for shard in shards(recordings)]
+    return synthesizing.join(shards_done)

@@ -6,7 +6,7 @@ session's layers again, and neither its video nor its objects.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,8 @@ from pydantic import BaseModel, Field
 from flows.batches import map_items
 from flows.outcome import Outcome, Planned, plan, set_aside, total
 from flows.records import layers_data, object_data
-from flows.sources import load_hands
+from flows.sessions import is_dexycb, open_session, session_name
+from flows.sources import Hands, load_hands
 from render.camera import Crop, crop_camera
 from render.crops import choose_crop
 from render.hands.model import HandModel
@@ -28,7 +29,6 @@ from storage.errors import InputError
 from storage.manifest import ClipRow, assign_split, read_or_new
 from storage.pictures import crop_and_resize
 from storage.records import FramesData, frames_recipe, layers_recipe, object_recipe
-from storage.sources.session import SessionFolder
 from storage.store import Store
 
 
@@ -63,6 +63,7 @@ class IngestJob:
     hand_model: str  # digest
     previous: Mapping[str, ClipRow]  # by clip
     dry_run: bool
+    published: Hands | None = None  # MANO's files as published, which DexYCB's poses are made with
 
 
 def ingest_sessions(paths: list[Path], config: IngestConfig, store: Store, *, dry_run: bool) -> Outcome:
@@ -76,18 +77,21 @@ def ingest_sessions(paths: list[Path], config: IngestConfig, store: Store, *, dr
 
 def prepare_job(config: IngestConfig, store: Store, *, dry_run: bool = False) -> IngestJob:
     """Read what all sessions share: the hands, and what the dataset knows already."""
-    hands, hand_model = load_hands(config.mano)
+    hands = load_hands(config.mano)
     previous = {row.id: row for row in read_or_new(store, config.dataset).rows}
-    return IngestJob(config, store, hands, hand_model, previous, dry_run)
+    published = None if config.mano is None else load_hands(config.mano, fix_left_shapedirs=False)
+    return IngestJob(config, store, hands.models, hands.digest, previous, dry_run, published)
 
 
 def ingest_session(path: Path, job: IngestJob) -> Outcome:
     """Make what is missing of one session, or say why it cannot be used."""
-    name = path.name
+    name = session_name(path)
     try:
-        folder = SessionFolder(path)
-        name = folder.id
-        return ingest_clip(folder.load(), folder.digests(), job)
+        source = open_session(path, job.published)
+        name = source.id
+        if is_dexycb(path) and job.published is not None:
+            job = replace(job, hands=job.published.models, hand_model=job.published.digest)
+        return ingest_clip(source.load(), source.digests(), job)
     except ValueError as error:  # an InputError says what is wrong with a file, others what cannot be drawn
         return set_aside(name, error)
 
@@ -136,20 +140,27 @@ def _camera(
     try:
         view = clip.cameras[camera]
         crop = choose_crop(clip, view, job.hands, job.config.crop, job.config.crop_margin)
-        previous = job.previous.get(name)
-        layers = plan(
-            job.store,
-            name,
-            layers_recipe(digests, camera, job.hand_model, crop, job.config.layers),
-            previous.layers_key if previous else None,
-        )
-        if layers.reason and not job.dry_run:
-            cropped = crop_camera(view, crop, job.config.layers.size)
-            layers_data(clip, cropped, job.hands, job.config.layers).write(job.store, layers.recipe)
-        planned = [layers, *_frames(clip, camera, crop, digests, job)]
+        planned = [
+            *_layers(clip, camera, crop, digests, job),
+            *_frames(clip, camera, crop, digests, job),
+        ]
     except ValueError as error:
         return set_aside(name, error)
     return Outcome(rows=(_row(clip, camera, objects, planned, job),), planned=tuple(planned))
+
+
+def _layers(clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job: IngestJob) -> list[Planned]:
+    """Render the layers of a clip in which anything is known to move."""
+    if not clip.hands and not clip.objects:
+        return []
+    name = f"{clip.id}/{camera}"
+    previous = job.previous.get(name)
+    recipe = layers_recipe(digests, camera, job.hand_model, crop, job.config.layers)
+    planned = plan(job.store, name, recipe, previous.layers_key if previous else None)
+    if planned.reason and not job.dry_run:
+        cropped = crop_camera(clip.cameras[camera], crop, job.config.layers.size)
+        layers_data(clip, cropped, job.hands, job.config.layers).write(job.store, recipe)
+    return [planned]
 
 
 def _frames(clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job: IngestJob) -> list[Planned]:
@@ -178,7 +189,7 @@ def _row(clip: Clip, camera: str, objects: list[Planned], planned: list[Planned]
         split=clip.split or assign_split(clip.id, job.config.test_fraction),
         source="hoi" if clip.hands else "object" if clip.objects else "human",
         object_keys=tuple(entry.recipe.key for entry in objects),
-        layers_key=keys["layers"],
+        layers_key=keys.get("layers"),
         frames_key=keys.get("frames"),
         has_hands=bool(clip.hands),
         has_object=bool(clip.objects),

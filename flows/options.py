@@ -28,6 +28,19 @@ OnlyOption = Annotated[
     str | None,
     typer.Option("--only", metavar="KINDS", help="Only these records: objects,layers,frames."),
 ]
+UidsOption = Annotated[
+    Path | None, typer.Option("--uids", metavar="FILE", help="Objects of Objaverse: a file of their uids.")
+]
+LvisOption = Annotated[
+    str | None,
+    typer.Option("--lvis", metavar="NAMES", help="Objects of Objaverse: LVIS categories, as in mug,knife."),
+]
+SampleOption = Annotated[
+    int | None,
+    typer.Option(
+        "--sample", metavar="N", help="So many at random of those that --uids or --lvis name, or of all."
+    ),
+]
 ObjectsOption = Annotated[
     Path | None, typer.Option("--objects", metavar="DIR", help="Folder of GLBs; else procedural objects.")
 ]
@@ -38,6 +51,10 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Fol
 ManoOption = Annotated[
     Path | None,
     typer.Option("--mano", metavar="DIR", help="Folder of MANO_*.pkl; else a procedural hand."),
+]
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option("--library", metavar="DIR", help="Folder of the objects' meshes, <uid>.glb (HOT3D)."),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done and why; do nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
@@ -58,4 +75,15 @@ def record_kinds(only: str | None) -> list[str] | None:
     """Return the kinds of records that `--only objects,layers` names."""
     if only is None:
         return None
-    return [{"objects": "object"}.get(kind, kind) for kind in (part.strip() for part in only.split(","))]
+    return [{"objects": "object"}.get(kind, kind) for kind in names(only)]
+
+
+def names(listed: str) -> list[str]:
+    """Return the names in `mug, knife`."""
+    return [name.strip() for name in listed.split(",")]
+
+
+def objaverse(uids: Path | None, lvis: str | None, sample: int | None) -> dict[str, object]:
+    """Return the config values that choose objects of Objaverse."""
+    chosen = {"uids": uids, "lvis": None if lvis is None else names(lvis), "sample": sample}
+    return {f"objaverse.{name}": value for name, value in chosen.items()}

@@ -1,24 +1,60 @@
-"""Where hands and objects come from when nobody says otherwise: the procedural ones."""
+"""Where hands and objects come from; when nobody says otherwise, the procedural ones."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from numpy.typing import NDArray
+
+from flows.batches import map_items
 from render.hands.model import HandModel, default_hands
 from render.hands.procedural import build_hand
 from render.procedural_objects import OBJECT_KINDS, procedural_object
-from render.scene import SIDES
+from render.scene import SIDES, Mesh
 from render.trajectories import seed_generator
 from storage.digests import digest_arrays, digest_json
+from storage.errors import InputError
 from storage.mano import read_mano_folder
 from storage.sources.glb_writer import write_glb
+from storage.sources.objaverse import Objaverse
 
 
-def load_hands(mano: Path | None) -> tuple[dict[str, HandModel], str]:
-    """Return the hand models by side and their digest: the user's MANO files, or the procedural hand."""
+class ObjectSource(Protocol):
+    """Objects by name."""
+
+    def ids(self) -> list[str]:
+        """Return the names of all."""
+        ...
+
+    def load(self, object_id: str) -> tuple[Mesh, dict[str, str]]:
+        """Return a mesh centred on its bounding box, and its provenance."""
+        ...
+
+    def digest(self, object_id: str) -> str:
+        """Return the sha256 of the input bytes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Both hands, by side."""
+
+    models: Mapping[str, HandModel]
+    arrays: Mapping[str, Mapping[str, NDArray]]  # MANO's, which foreign parameters are read with
+    digest: str
+
+
+def load_hands(mano: Path | None, *, fix_left_shapedirs: bool = True) -> Hands:
+    """Read the user's MANO files, or make the procedural hand; `storage.mano` says what there is to fix."""
+    data: dict[str, dict[str, NDArray]]
     if mano is None:
-        return default_hands(), digest_json([digest_arrays(build_hand(side)) for side in SIDES])
-    data = read_mano_folder(mano)
-    digest = digest_json([digest_arrays(data[side]) for side in SIDES])
-    return {side: HandModel(data[side], side) for side in SIDES}, digest
+        models, data = default_hands(), {side: build_hand(side) for side in SIDES}
+    else:
+        data = read_mano_folder(mano, fix_left_shapedirs=fix_left_shapedirs)
+        models = {side: HandModel(data[side], side) for side in SIDES}
+    return Hands(models, data, digest_json([digest_arrays(data[side]) for side in SIDES]))
 
 
 def procedural_folder(folder: Path, count: int, seed: int) -> Path:
@@ -38,3 +74,16 @@ def procedural_folder(folder: Path, count: int, seed: int) -> Path:
             )
             staging.replace(path)
     return target
+
+
+def fetch_objects(names: Sequence[str], source: ObjectSource) -> None:
+    """Bring those objects here that are elsewhere, several at a time."""
+    if not isinstance(source, Objaverse):
+        return
+
+    def fetch(name: str) -> None:
+        with suppress(InputError):  # the source remembers it, and says so again when the object is built
+            source.fetch(name)
+
+    workers = source.config.download.connections
+    map_items(fetch, names, workers=workers, description="downloads")

@@ -19,6 +19,39 @@ from storage.errors import InputError
 Shapes = Mapping[str, tuple[int | str, ...]]  # array name → sizes; T stands for the number of frames
 
 
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read every array of an .npz file; one that holds pickled objects is refused, and nothing in it runs."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise InputError(f"{path}: not an .npz of plain arrays: {error}", code="npz") from error
+
+
+def wanted_array(
+    path: Path, arrays: Mapping[str, NDArray[Any]], key: str, shape: tuple[int | str, ...]
+) -> NDArray[Any]:
+    """Return an array of numbers that must be there in a shape, in which letters stand for any size."""
+    if key not in arrays:
+        raise InputError(f"{path}: missing key '{key}'", code="missing-key")
+    array = arrays[key]
+    fits = array.ndim == len(shape) and all(
+        isinstance(size, str) or size == found for size, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits or array.dtype.kind not in "fiub":
+        found, wanted = f"{array.dtype} {array.shape}", f"({', '.join(map(str, shape))})"
+        raise InputError.mismatch(path, key, found=found, wanted=wanted, code="shape")
+    return array
+
+
 class ArrayFile:
     """An .npz file whose arrays are named {group}_{name}; a missing file is one without groups."""
 
@@ -31,11 +64,7 @@ class ArrayFile:
         """Return every array of the file; a name that does not belong there is an error."""
         if not self.path.exists():
             return {}
-        try:
-            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{self.path}: not an .npz of plain arrays: {error}", code="npz") from error
+        arrays = read_arrays(self.path)
         for name in arrays:
             if name not in self.known:
                 near = difflib.get_close_matches(name, self.known, n=1)

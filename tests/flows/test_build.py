@@ -7,9 +7,15 @@ import pytest
 from flows.build import BuildConfig, build_objects, finish, open_source
 from flows.outcome import Outcome
 from render.layers import LayersConfig
+from render.procedural_objects import procedural_object
 from render.six_views import SixViewConfig
+from render.trajectories import seed_generator
 from storage.dataset import Dataset
+from storage.download import DownloadConfig
+from storage.sources.glb_writer import encode_glb
+from storage.sources.objaverse import ObjaverseConfig
 from storage.store import Store
+from tests.objaverse_server import objaverse_files, path_of, serving, uid_of
 
 EACH_KIND = {"object": 2, "layers": 2, "frames": 2}
 
@@ -96,3 +102,34 @@ def test_an_object_that_is_gone_leaves_the_dataset(config: BuildConfig, store: S
     manifest = Dataset.open(store, config.dataset).manifest
     assert [row.session for row in manifest.rows] == ["object:mug"]
     assert manifest.quarantined == ()
+
+
+def test_objaverse_is_fetched_and_built_and_its_failures_are_set_aside(tmp_path: Path, store: Store) -> None:
+    glb = encode_glb(procedural_object("mug", seed_generator("mug")))
+    with serving(objaverse_files([glb] * 4, {"mug": [1, 2, 3]}, {2: "by-nd"})) as server:
+        server.faults[path_of(uid_of(3))].append(404)
+        server.faults[path_of(uid_of(1))].extend(["drop", 503])
+        config = BuildConfig(
+            objaverse=ObjaverseConfig(
+                lvis=("mug",),
+                base_url=server.base_url,
+                folder=tmp_path / "objaverse",
+                download=DownloadConfig(backoff_s=0.001),
+            ),
+            num_frames=2,
+            layers=LayersConfig(size=16),
+            six_views=SixViewConfig(size=16),
+        )
+        planned = run(config, store, dry_run=True)
+        assert {entry.reason for entry in planned.missing} == {"new"}
+        assert server.asked(path_of(uid_of(1))) == []
+        outcome = run(config, store)
+    assert outcome.counts()[0] == dict.fromkeys(EACH_KIND, 1)
+    assert {entry.input: entry.code for entry in outcome.quarantined} == {
+        f"object:{uid_of(2)}": "licence",
+        f"object:{uid_of(3)}": "not-found",
+    }
+    (row,) = Dataset.open(store, config.dataset).rows()
+    assert row.licence == "CC-BY-4.0"
+    record = store.open("object", row.object_keys[0])
+    assert record.attrs["provenance"]["author"] == "A Maker"

@@ -14,6 +14,7 @@ VERBS = [
     "build",
     "ingest",
     "synthesize",
+    "convert",
     "train",
     "generate",
     "evaluate",

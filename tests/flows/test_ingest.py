@@ -1,5 +1,6 @@
 """Ingesting sessions: a change to one part rebuilds what depends on it and nothing else."""
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import yaml
 
 from flows.ingest import IngestConfig, finish, ingest_sessions
 from flows.outcome import Outcome
+from flows.sessions import find_sessions
+from render.hands.procedural import build_hand
 from render.layers import LayersConfig
 from render.six_views import SixViewConfig
 from storage.dataset import Dataset
 from storage.errors import InputError
 from storage.store import Store
 from storage.video import write_video
+from tests.dexycb_writer import SERIALS, write_dexycb
 from tests.flows.conftest import HEIGHT, NUM_FRAMES, WIDTH, MakeSession
 
 ALL = {"object": 1, "layers": 2, "frames": 2}  # of a session with one object and two cameras
@@ -109,3 +113,44 @@ def test_two_sessions_of_one_name_are_refused(
     copy = shutil.copytree(session, tmp_path / "elsewhere")
     with pytest.raises(InputError, match="same name: both make cup-1/front"):
         run([session, copy], config, store)
+
+
+def test_dexycb_is_ingested_with_the_published_hands(
+    config: IngestConfig, store: Store, tmp_path: Path
+) -> None:
+    sequence = write_dexycb(tmp_path / "dexycb", build_hand("right"))
+    mano = tmp_path / "mano"
+    mano.mkdir()
+    for side in ("left", "right"):
+        (mano / f"MANO_{side.upper()}.pkl").write_bytes(pickle.dumps(build_hand(side)))
+    paths = find_sessions(sequence.parents[1])
+    (entry,) = run(paths, config, store).quarantined
+    assert (entry.input, entry.code) == ("20200709-subject-01_20200709_141754", "mano-missing")
+    outcome = run(paths, config.model_copy(update={"mano": mano}), store)
+    assert outcome.counts() == (ALL, {})
+    dataset = Dataset.open(store, config.dataset)
+    assert dataset.manifest.quarantined == ()
+    assert [(row.camera, row.source) for row in dataset.rows()] == [(serial, "hoi") for serial in SERIALS]
+    window = dataset.read(dataset.rows()[0], 0, NUM_FRAMES)
+    assert np.isfinite(window.joints_2d[:, 1]).all(axis=(1, 2)).tolist() == [False, True, True, True]
+    assert [int(frame.mean().round()) for frame in window.frames] == [60, 100, 140, 180]
+
+
+def test_videos_of_people_are_frames_alone(config: IngestConfig, store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "dances"
+    folder.mkdir()
+    shades = np.arange(0, 200, 50, dtype=np.uint8)[:, None, None, None]
+    write_video(folder / "one.mp4", np.broadcast_to(shades, (4, HEIGHT, WIDTH, 3)), 30.0)
+    (folder / "torn.mp4").write_bytes(b"not a video")
+    (folder / "notes.txt").write_text("left alone")
+    assert find_sessions(folder) == [folder / "one.mp4", folder / "torn.mp4"]
+    outcome = run(find_sessions(folder), config, store)
+    assert [(entry.input, entry.code) for entry in outcome.quarantined] == [("dances_torn", "video")]
+    assert outcome.counts() == ({"frames": 1}, {})
+    dataset = Dataset.open(store, config.dataset)
+    (row,) = dataset.rows()
+    assert (row.id, row.source, row.layers_key) == ("dances_one/main", "human", None)
+    window = dataset.read(row, 0, 4)
+    assert not window.normals.any()
+    assert not window.views.any()
+    np.testing.assert_array_equal(window.background, window.frames[0])
