@@ -2,22 +2,30 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH_INSTALLED := .venv/.bench-installed
 SERVER := http://127.0.0.1:4200/api
 OBJECTS ?=
+PARTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type serve clean
+.PHONY: help demo test lint type bench serve clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 # uv honours UV_FIND_LINKS only; a machine whose pip has find-links (PIP_FIND_LINKS or pip.conf) keeps its wheels there.
+install = links="$${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null || true)}"; \
+	  if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; fi; \
+	  $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e
+
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q uv
-	links="$${PIP_FIND_LINKS:-$$($(BIN)/pip config get global.find-links 2>/dev/null || true)}"; \
-	  if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; fi; \
-	  $(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	$(install) '.[dev]'
+	touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(install) '.[bench]'
 	touch $@
 
 demo: $(INSTALLED) ## the whole main job on a CPU: data, training, a video, its report (OBJECTS=folder of GLBs to use yours)
@@ -33,6 +41,9 @@ lint: $(INSTALLED) ## ruff (lint and format) and the import rule
 
 type: $(INSTALLED) ## mypy on the packages
 	$(BIN)/mypy
+
+bench: $(BENCH_INSTALLED) ## speed and memory beside peers, into outputs/bench/ (PARTS="mlo_frames …" to run some)
+	$(BIN)/python -m tests.bench $(PARTS)
 
 serve: export DO_NOT_TRACK = 1
 serve: export PREFECT_SERVER_ANALYTICS_ENABLED = false

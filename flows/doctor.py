@@ -4,11 +4,12 @@ import ctypes.util
 import os
 import urllib.request
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import imageio_ffmpeg
 import torch
+
+from render.rasterizers.protocol import why_not_nvdiffrast
 
 MANO_FILES = ("MANO_LEFT.pkl", "MANO_RIGHT.pkl")
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -39,10 +40,11 @@ def _gpu() -> Check:
 
 
 def _nvdiffrast() -> Check:
-    if find_spec("nvdiffrast") is not None:
-        return Check("nvdiffrast", True, "installed", "")
+    missing = why_not_nvdiffrast()
+    if not missing:
+        return Check("nvdiffrast", True, "works: layers are rendered by it", "")
     advice = "layers are rendered by numba; with a GPU, build nvdiffrast from its source for speed"
-    return Check("nvdiffrast", False, "not installed", advice)
+    return Check("nvdiffrast", False, missing, advice)
 
 
 def _ffmpeg() -> Check:

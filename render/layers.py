@@ -33,8 +33,6 @@ class LayersConfig(BaseModel, frozen=True, extra="forbid"):
     """Surfaces nearer to the camera than this many metres are not drawn."""
     rasterizer: RasterizerName = "auto"
     """auto, numba or nvdiffrast."""
-    frames_per_batch: int = 4
-    """Frames in one rasterizer call; a GPU likes more."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,9 @@ def render_layers(
         joints_3d_camera=posed.joints(),
     )
     rasterizer = get_rasterizer(config.rasterizer)
-    for start in range(0, clip.num_frames, config.frames_per_batch):
-        frames = slice(start, min(start + config.frames_per_batch, clip.num_frames))
+    per_batch = rasterizer.frames_at_once(len(STORED_LAYERS), len(posed.faces), (config.size, config.size))
+    for start in range(0, clip.num_frames, per_batch):
+        frames = slice(start, min(start + per_batch, clip.num_frames))
         _render_batch(posed, camera, rasterizer, frames, layers)
     return layers
 

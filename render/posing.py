@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from render.scene import HAND_LAYERS, SIDES, STORED_LAYERS, Camera, Clip, Mesh
@@ -91,8 +92,9 @@ class PosedClip:
         low, high = np.inf, -np.inf
         axis = self._camera_from_world[2]  # depth = axis · (x, y, z, 1)
         for moving in self._clip.objects:
-            used = moving.mesh.vertices[np.unique(moving.mesh.faces)]
-            used = used[np.isfinite(used).all(axis=1)]
+            is_used = np.zeros(len(moving.mesh.vertices), bool)
+            is_used[moving.mesh.faces] = True
+            used = moving.mesh.vertices[is_used & np.isfinite(moving.mesh.vertices).all(axis=1)]
             if not len(used):
                 continue
             for world_from_object in moving.world_from_object[moving.valid]:
@@ -120,5 +122,26 @@ class PosedClip:
 
 def winding_against_normals(mesh: Mesh) -> NDArray[np.bool_]:
     """Return [F] whether the counter-clockwise side of a face is the back of its vertex normals."""
-    a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
-    return np.einsum("fi,fi->f", np.cross(b - a, c - a), mesh.normals[mesh.faces].sum(axis=1)) < 0
+    against: NDArray[np.bool_] = _winding_against_normals(mesh.vertices, mesh.faces, mesh.normals)
+    return against
+
+
+@njit(nogil=True, cache=True)
+def _winding_against_normals(vertices, faces, normals):  # type: ignore[no-untyped-def]
+    against = np.empty(len(faces), np.bool_)
+    for f in range(len(faces)):
+        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+        x1, y1, z1 = _side(vertices, i, j)
+        x2, y2, z2 = _side(vertices, i, k)
+        agreement = 0.0
+        for v in (i, j, k):
+            agreement += (y1 * z2 - z1 * y2) * normals[v, 0]
+            agreement += (z1 * x2 - x1 * z2) * normals[v, 1]
+            agreement += (x1 * y2 - y1 * x2) * normals[v, 2]
+        against[f] = agreement < 0.0
+    return against
+
+
+@njit(nogil=True, cache=True)
+def _side(vertices, i, j):  # type: ignore[no-untyped-def]
+    return vertices[j, 0] - vertices[i, 0], vertices[j, 1] - vertices[i, 1], vertices[j, 2] - vertices[i, 2]

@@ -16,14 +16,40 @@ SHININESS = 32  # exponent of highlights
 
 
 @njit(nogil=True, cache=True)
-def _cross(p, q, x, y):  # type: ignore[no-untyped-def]
-    """Return the cross product of p − w·(x, y) and q − w·(x, y) for clip-space p and q."""
-    return (p[0] - x * p[3]) * (q[1] - y * q[3]) - (p[1] - y * p[3]) * (q[0] - x * q[3])
+def clip_vertex(clip_vertices, v):  # type: ignore[no-untyped-def]
+    """Return a vertex of clip_vertices [V, 4] as four float64."""
+    return (
+        np.float64(clip_vertices[v, 0]),
+        np.float64(clip_vertices[v, 1]),
+        np.float64(clip_vertices[v, 2]),
+        np.float64(clip_vertices[v, 3]),
+    )
 
 
 @njit(nogil=True, cache=True)
-def perspective_weights(a, b, c, x, y):  # type: ignore[no-untyped-def]
-    """Return the weights (of a, b, c) and the facing at the point (x, y).
+def _plane(p, q):  # type: ignore[no-untyped-def]
+    """Return (at the centre, per x, per y) of the cross product of p − w·(x, y) and q − w·(x, y).
+
+    For clip-space p and q it is linear in x and y: the terms in x·y cancel.
+    """
+    return p[0] * q[1] - p[1] * q[0], p[1] * q[3] - p[3] * q[1], p[3] * q[0] - p[0] * q[3]
+
+
+@njit(nogil=True, cache=True)
+def _planes(clip_vertices, i, j, k):  # type: ignore[no-untyped-def]
+    """Return the planes of the cross products that belong to the corners of triangle (i, j, k)."""
+    a, b, c = clip_vertex(clip_vertices, i), clip_vertex(clip_vertices, j), clip_vertex(clip_vertices, k)
+    return _plane(b, c), _plane(c, a), _plane(a, b)
+
+
+@njit(nogil=True, cache=True)
+def _clamped(weight):  # type: ignore[no-untyped-def]
+    return min(max(weight, -SLACK), 1.0 + SLACK)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def perspective_weights(planes, x, y):  # type: ignore[no-untyped-def]
+    """Return the weights of a triangle's corners and its facing at the point (x, y); planes as of `_planes`.
 
     Facing is positive where the corners are counter-clockwise in x and y, which in a picture whose rows go
     down is the back of a triangle that is counter-clockwise in space.
@@ -33,27 +59,20 @@ def perspective_weights(a, b, c, x, y):  # type: ignore[no-untyped-def]
     A pixel on an edge that was snapped can lie a little outside: weights reach SLACK beyond [0, 1], no
     farther, which keeps planes exact and slivers bounded.
     """
-    cross_a, cross_b, cross_c = _cross(b, c, x, y), _cross(c, a, x, y), _cross(a, b, x, y)
+    of_a, of_b, of_c = planes
+    cross_a = of_a[0] + x * of_a[1] + y * of_a[2]
+    cross_b = of_b[0] + x * of_b[1] + y * of_b[2]
+    cross_c = of_c[0] + x * of_c[1] + y * of_c[2]
     facing = cross_a + cross_b + cross_c
-    scale = 1.0 / facing if facing != 0.0 else 0.0
-    weight_a = min(max(cross_a * scale, -SLACK), 1.0 + SLACK)
-    weight_b = min(max(cross_b * scale, -SLACK), 1.0 + SLACK)
-    weight_c = min(max(cross_c * scale, -SLACK), 1.0 + SLACK)
-    total = weight_a + weight_b + weight_c
     if facing == 0.0:
         return 1.0, 0.0, 0.0, facing
-    return weight_a / total, weight_b / total, weight_c / total, facing
-
-
-@njit(nogil=True, cache=True)
-def clip_vertex(clip_vertices, v):  # type: ignore[no-untyped-def]
-    """Return a vertex of clip_vertices [V, 4] as four float64."""
-    return (
-        np.float64(clip_vertices[v, 0]),
-        np.float64(clip_vertices[v, 1]),
-        np.float64(clip_vertices[v, 2]),
-        np.float64(clip_vertices[v, 3]),
-    )
+    scale = 1.0 / facing
+    weight_a, weight_b, weight_c = cross_a * scale, cross_b * scale, cross_c * scale
+    if min(weight_a, weight_b, weight_c) < -SLACK or max(weight_a, weight_b, weight_c) > 1.0 + SLACK:
+        weight_a, weight_b, weight_c = _clamped(weight_a), _clamped(weight_b), _clamped(weight_c)
+        per_total = 1.0 / (weight_a + weight_b + weight_c)
+        return weight_a * per_total, weight_b * per_total, weight_c * per_total, facing
+    return weight_a, weight_b, weight_c, facing
 
 
 @njit(nogil=True, cache=True)
@@ -66,13 +85,11 @@ def fill_weights(ids, clip_vertices, triangles, image):  # type: ignore[no-untyp
             number = ids[row, column]
             if number == 0:
                 continue
-            corners = triangles[number - 1]
-            a = clip_vertex(clip_vertices, corners[0])
-            b = clip_vertex(clip_vertices, corners[1])
-            c = clip_vertex(clip_vertices, corners[2])
-            u, v, rest, _ = perspective_weights(a, b, c, (2 * column + 1) / width - 1.0, y)
-            z = u * a[2] + v * b[2] + rest * c[2]
-            w = u * a[3] + v * b[3] + rest * c[3]
+            i, j, k = triangles[number - 1]
+            planes = _planes(clip_vertices, i, j, k)
+            u, v, rest, _ = perspective_weights(planes, (2 * column + 1) / width - 1.0, y)
+            z = u * clip_vertices[i, 2] + v * clip_vertices[j, 2] + rest * clip_vertices[k, 2]
+            w = u * clip_vertices[i, 3] + v * clip_vertices[j, 3] + rest * clip_vertices[k, 3]
             image[row, column, 0] = u
             image[row, column, 1] = v
             image[row, column, 2] = min(max(z / w, -1.0), 1.0)
@@ -95,6 +112,20 @@ def _seen_normal(normals, corners, weights, turned):  # type: ignore[no-untyped-
 
 
 @njit(nogil=True, cache=True)
+def _is_empty(row):  # type: ignore[no-untyped-def]
+    """Return whether a row of ids [W] is all 0, in a loop that compiles to vector instructions."""
+    any_bits = 0
+    for column in range(len(row)):
+        any_bits |= row[column]
+    return any_bits == 0
+
+
+@njit(nogil=True, cache=True)
+def _normal_code(component):  # type: ignore[no-untyped-def]
+    return np.uint8(np.floor(component * NORMAL_STEPS + 0.5) + NORMAL_ZERO)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def shade_layer(  # type: ignore[no-untyped-def]
     ids, first_face, clip_vertices, normals, faces, against_normals, depth_range, normal_codes, depth_codes
 ):
@@ -106,28 +137,27 @@ def shade_layer(  # type: ignore[no-untyped-def]
     height, width = ids.shape
     near = depth_range[0]
     codes_a_metre = DEPTH_STEPS / (depth_range[1] - near)
+    number = 0
     for row in range(height):
+        if _is_empty(ids[row]):
+            continue
         y = (2 * row + 1) / height - 1.0
         for column in range(width):
-            number = ids[row, column]
-            if number == 0:
+            if ids[row, column] == 0:
                 continue
-            face = number - 1 - first_face
-            i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
-            a, b, c = (
-                clip_vertex(clip_vertices, i),
-                clip_vertex(clip_vertices, j),
-                clip_vertex(clip_vertices, k),
-            )
-            x = (2 * column + 1) / width - 1.0
-            u, v, rest, facing = perspective_weights(a, b, c, x, y)
-            depth_m = u * a[3] + v * b[3] + rest * c[3]
+            if ids[row, column] != number:  # else it is the triangle of the pixel before
+                number = ids[row, column]
+                face = number - 1 - first_face
+                i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+                planes = _planes(clip_vertices, i, j, k)
+            u, v, rest, facing = perspective_weights(planes, (2 * column + 1) / width - 1.0, y)
+            depth_m = u * clip_vertices[i, 3] + v * clip_vertices[j, 3] + rest * clip_vertices[k, 3]
             code = 1.0 + np.floor((depth_m - near) * codes_a_metre + 0.5)
             depth_codes[row, column] = np.uint16(min(max(code, 1.0), 1.0 + DEPTH_STEPS))
             normal = _seen_normal(normals, (i, j, k), (u, v, rest), (facing > 0.0) != against_normals[face])
-            normal_codes[row, column, 0] = np.uint8(np.floor(normal[0] * NORMAL_STEPS + 0.5) + NORMAL_ZERO)
-            normal_codes[row, column, 1] = np.uint8(np.floor(normal[1] * NORMAL_STEPS + 0.5) + NORMAL_ZERO)
-            normal_codes[row, column, 2] = np.uint8(np.floor(normal[2] * NORMAL_STEPS + 0.5) + NORMAL_ZERO)
+            normal_codes[row, column, 0] = _normal_code(normal[0])
+            normal_codes[row, column, 1] = _normal_code(normal[1])
+            normal_codes[row, column, 2] = _normal_code(normal[2])
 
 
 @njit(nogil=True, cache=True)
@@ -151,10 +181,8 @@ def find_fragments(ids, first_face, clip_vertices, faces, canvas):  # type: igno
             if number == 0 or canvas[row, column, 3] >= OPAQUE:
                 continue
             face = number - 1 - first_face
-            a = clip_vertex(clip_vertices, faces[face, 0])
-            b = clip_vertex(clip_vertices, faces[face, 1])
-            c = clip_vertex(clip_vertices, faces[face, 2])
-            u, v, rest, facing = perspective_weights(a, b, c, (2 * column + 1) / width - 1.0, y)
+            planes = _planes(clip_vertices, faces[face, 0], faces[face, 1], faces[face, 2])
+            u, v, rest, facing = perspective_weights(planes, (2 * column + 1) / width - 1.0, y)
             pixels[n, 0], pixels[n, 1], hit[n] = row, column, face
             weights[n, 0], weights[n, 1], weights[n, 2] = u, v, rest
             backs[n] = facing > 0.0
@@ -171,10 +199,16 @@ def texture_coordinates(pixels, hit, weights, clip_vertices, faces, uvs, resolut
     coordinates = np.empty((len(hit), 6), np.float32)
     for n in range(len(hit)):
         i, j, k = faces[hit[n], 0], faces[hit[n], 1], faces[hit[n], 2]
-        a, b, c = clip_vertex(clip_vertices, i), clip_vertex(clip_vertices, j), clip_vertex(clip_vertices, k)
+        of_a, of_b, of_c = _planes(clip_vertices, i, j, k)
         x = (2 * pixels[n, 1] + 1) / resolution[1] - 1.0
         y = (2 * pixels[n, 0] + 1) / resolution[0] - 1.0
-        facing = _cross(b, c, x, y) + _cross(c, a, x, y) + _cross(a, b, x, y)
+        facing = (
+            of_a[0]
+            + of_b[0]
+            + of_c[0]
+            + x * (of_a[1] + of_b[1] + of_c[1])
+            + y * (of_a[2] + of_b[2] + of_c[2])
+        )
         column_scale, row_scale = 2.0 / resolution[1], 2.0 / resolution[0]
         if facing != 0.0:
             column_scale, row_scale = column_scale / facing, row_scale / facing
@@ -183,14 +217,10 @@ def texture_coordinates(pixels, hit, weights, clip_vertices, faces, uvs, resolut
             value = weights[n, 0] * at_a + weights[n, 1] * at_b + weights[n, 2] * at_c
             coordinates[n, axis] = value
             coordinates[n, 2 + axis] = column_scale * (
-                (at_a - value) * (b[1] * c[3] - b[3] * c[1])
-                + (at_b - value) * (c[1] * a[3] - c[3] * a[1])
-                + (at_c - value) * (a[1] * b[3] - a[3] * b[1])
+                (at_a - value) * of_a[1] + (at_b - value) * of_b[1] + (at_c - value) * of_c[1]
             )
             coordinates[n, 4 + axis] = row_scale * (
-                (at_a - value) * (b[3] * c[0] - b[0] * c[3])
-                + (at_b - value) * (c[3] * a[0] - c[0] * a[3])
-                + (at_c - value) * (a[3] * b[0] - a[0] * b[3])
+                (at_a - value) * of_a[2] + (at_b - value) * of_b[2] + (at_c - value) * of_c[2]
             )
     return coordinates
 

@@ -10,8 +10,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from render.rasterizers.batches import images_at_once
 from render.shading import fill_weights
-from render.threads import for_each
+from render.threads import available_threads, for_each
+
+IDS_BYTES = 1 << 28
+FRAMES_PER_THREAD = 2  # keeps all threads busy although one layer of a frame has most of the triangles
 
 SUBPIXELS = 16  # grid steps a pixel
 HALF = SUBPIXELS // 2
@@ -32,8 +36,15 @@ class NumbaRasterizer:
     name = "numba"
 
     def __init__(self, num_threads: int | None = None) -> None:
-        self._num_threads = num_threads
-        self._ids = np.empty((0, 0, 0), np.int32)
+        self._num_threads = num_threads or available_threads()
+        self._drawn: dict[tuple[int, int], tuple[NDArray[np.int32], NDArray[np.int64]]] = {}
+
+    def frames_at_once(
+        self, images_per_frame: int, triangles_per_frame: int, resolution: tuple[int, int]
+    ) -> int:
+        """Return two frames a thread, as far as their ids fit into IDS_BYTES: more would leave the caches."""
+        images = images_at_once(resolution, IDS_BYTES, np.dtype(np.int32).itemsize)
+        return max(1, min(images // images_per_frame, FRAMES_PER_THREAD * self._num_threads))
 
     def rasterize(
         self,
@@ -64,18 +75,20 @@ class NumbaRasterizer:
         if len(ranges) and not (ranges.min() >= 0 and ranges.sum(axis=1).max() <= len(triangles)):
             raise ValueError(f"ranges reach outside the {len(triangles)} triangles")
         screen, depth, faults = self._snap(clip_vertices, resolution)
-        ids = self._image_buffer((len(ranges), *resolution))
+        ids, boxes = self._images(len(ranges), resolution)
         peeled = depth_layers > 1
-        behind = np.full(ids.shape if peeled else (1, *resolution), -np.inf, np.float32)
+        behind = np.full(ids.shape if peeled else (0, 0, 0), -np.inf, np.float32)
         nearest = np.empty_like(behind)
 
         def draw(n: int) -> None:
-            own_nearest = nearest[n] if peeled else np.empty(resolution, np.float32)
-            own_behind = behind[n if peeled else 0]
-            first, count = ranges[n]
-            _draw_range(
-                clip_vertices, screen, depth, faults, triangles, first, count, own_behind, own_nearest, ids[n]
-            )
+            ids[n, boxes[n, 0] : boxes[n, 1], boxes[n, 2] : boxes[n, 3]] = 0
+            if peeled:
+                nearest[n] = np.inf
+                depths = behind[n], nearest[n]
+            else:
+                depths = np.empty((0, 0), np.float32), np.empty(resolution, np.float32)
+            geometry = clip_vertices, screen, depth, faults, triangles
+            _draw_range(*geometry, *ranges[n], *depths, ids[n], boxes[n])
 
         largest_first = np.argsort(-ranges[:, 1], kind="stable").tolist()
         for _ in range(depth_layers):
@@ -94,11 +107,15 @@ class NumbaRasterizer:
         _snap_vertices(clip_vertices, resolution[0], resolution[1], screen, depth, faults)
         return screen, depth, faults
 
-    def _image_buffer(self, shape: tuple[int, int, int]) -> NDArray[np.int32]:
-        """Return an array to draw ids into, the last call's where it fits: fresh memory costs page faults."""
-        if self._ids.size < np.prod(shape):
-            self._ids = np.empty(shape, np.int32)
-        return self._ids.reshape(-1)[: np.prod(shape)].reshape(shape)
+    def _images(self, count: int, resolution: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return ids [N, H, W] to draw into, and boxes [N, 4] outside which they are 0.
+
+        They are the last call's of this resolution: only what was drawn then has to be cleared.
+        """
+        if resolution not in self._drawn or len(self._drawn[resolution][0]) < count:
+            self._drawn[resolution] = np.zeros((count, *resolution), np.int32), np.zeros((count, 4), np.int64)
+        ids, boxes = self._drawn[resolution]
+        return ids[:count], boxes[:count]
 
 
 @njit(nogil=True, cache=True)
@@ -130,11 +147,14 @@ def _snap_vertices(clip_vertices, height, width, screen, depth, faults):  # type
 
 @njit(nogil=True, cache=True)
 def _draw_range(  # type: ignore[no-untyped-def]
-    clip_vertices, screen, depth, faults, triangles, first, count, behind, nearest, ids
+    clip_vertices, screen, depth, faults, triangles, first, count, behind, nearest, ids, box
 ):
-    """Draw `count` triangles into `ids` [H, W]; only fragments behind `behind` [H, W] count."""
-    ids[:] = 0
-    nearest[:] = np.inf
+    """Draw `count` triangles into empty `ids` [H, W]; only fragments behind `behind` [H, W] count, if any.
+
+    `nearest` [H, W] means something where ids do. `box` becomes first row, last row + 1, first column and
+    last column + 1 of a box that holds all that was drawn.
+    """
+    box[0], box[1], box[2], box[3] = ids.shape[0], 0, ids.shape[1], 0
     polygons = np.empty((2, 9, 4))
     for t in range(first, first + count):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -150,6 +170,7 @@ def _draw_range(  # type: ignore[no-untyped-def]
                 behind,
                 nearest,
                 ids,
+                box,
             )
             continue
         for corner in range(3):
@@ -164,6 +185,7 @@ def _draw_range(  # type: ignore[no-untyped-def]
                 behind,
                 nearest,
                 ids,
+                box,
             )
 
 
@@ -226,8 +248,9 @@ def _edge(start, end, x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _draw_triangle(p0, p1, p2, number, behind, nearest, ids):  # type: ignore[no-untyped-def]
+def _draw_triangle(p0, p1, p2, number, behind, nearest, ids, box):  # type: ignore[no-untyped-def]
     """Write `number` where the triangle (x, y on the grid; z/w) is nearest so far and behind `behind`."""
+    peeled = behind.size > 0
     height, width = ids.shape
     first_column = max((min(p0[0], p1[0], p2[0]) - HALF + SUBPIXELS - 1) // SUBPIXELS, 0)
     last_column = min((max(p0[0], p1[0], p2[0]) - HALF) // SUBPIXELS, width - 1)
@@ -240,6 +263,8 @@ def _draw_triangle(p0, p1, p2, number, behind, nearest, ids):  # type: ignore[no
         return
     if area < 0:
         p1, p2, area = p2, p1, -area
+    box[0], box[1] = min(box[0], first_row), max(box[1], last_row + 1)
+    box[2], box[3] = min(box[2], first_column), max(box[3], last_column + 1)
     x, y = SUBPIXELS * first_column + HALF, SUBPIXELS * first_row + HALF
     row0, row1, row2 = _edge(p1, p2, x, y), _edge(p2, p0, x, y), _edge(p0, p1, x, y)
     right0, right1, right2 = (
@@ -252,7 +277,8 @@ def _draw_triangle(p0, p1, p2, number, behind, nearest, ids):  # type: ignore[no
         SUBPIXELS * (p0[0] - p2[0]),
         SUBPIXELS * (p1[0] - p0[0]),
     )
-    slope1, slope2 = (p1[2] - p0[2]) / area, (p2[2] - p0[2]) / area
+    per_area = 1.0 / area
+    slope1, slope2 = (p1[2] - p0[2]) * per_area, (p2[2] - p0[2]) * per_area
     row_z = p0[2] + (
         slope1 * ((p0[0] - p2[0]) * (y - p2[1]) - (p0[1] - p2[1]) * (x - p2[0]))
         + slope2 * ((p1[0] - p0[0]) * (y - p0[1]) - (p1[1] - p0[1]) * (x - p0[0]))
@@ -263,7 +289,9 @@ def _draw_triangle(p0, p1, p2, number, behind, nearest, ids):  # type: ignore[no
         for column in range(first_column, last_column + 1):
             if (e0 | e1 | e2) >= 0:
                 z = np.float32(row_z + right_z * (column - first_column))
-                if z <= nearest[row, column] and z > behind[row, column]:
+                if (ids[row, column] == 0 or z <= nearest[row, column]) and not (
+                    peeled and z <= behind[row, column]
+                ):
                     nearest[row, column] = z
                     ids[row, column] = number
             e0 += right0

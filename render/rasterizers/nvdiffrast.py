@@ -11,7 +11,8 @@ import nvdiffrast.torch as dr
 import torch
 from numpy.typing import NDArray
 
-MAX_TRIANGLES = 1 << 24  # ids come back as float32
+from render.rasterizers.batches import MAX_TRIANGLES, frames_at_once, images_at_once
+
 BYTES_PER_PIXEL = 60  # of an image while it is drawn: four floats out, and nvdiffrast's own buffers
 
 
@@ -25,6 +26,16 @@ class NvdiffrastRasterizer:
             raise RuntimeError("torch sees no CUDA device")
         self._device = torch.device(device)
         self._context = dr.RasterizeCudaContext(device)
+
+    def frames_at_once(
+        self, images_per_frame: int, triangles_per_frame: int, resolution: tuple[int, int]
+    ) -> int:
+        """Return how many frames fit into a third of the free memory and into nvdiffrast's numbers."""
+        return frames_at_once(self._images_at_once(resolution), images_per_frame, triangles_per_frame)
+
+    def _images_at_once(self, resolution: tuple[int, int]) -> int:
+        free_bytes, _ = torch.cuda.mem_get_info(self._device)
+        return images_at_once(resolution, free_bytes // 3, BYTES_PER_PIXEL)
 
     def rasterize(
         self,
@@ -72,11 +83,9 @@ class NvdiffrastRasterizer:
         if not len(filled):
             return
         vertices, faces = self._upload(clip_vertices, triangles)
-        free_bytes, _ = torch.cuda.mem_get_info(self._device)
-        pixels = resolution[0] * resolution[1]
-        images_at_once = int(max(1, min(free_bytes // 3 // BYTES_PER_PIXEL, (1 << 29) - 1) // pixels))
-        for start in range(0, len(filled), images_at_once):
-            chosen = filled[start : start + images_at_once]
+        at_once = self._images_at_once(resolution)
+        for start in range(0, len(filled), at_once):
+            chosen = filled[start : start + at_once]
             own_ranges = torch.from_numpy(np.ascontiguousarray(ranges[chosen], np.int32))  # stays on the CPU
             if depth_layers == 1:
                 drawn, _ = dr.rasterize(

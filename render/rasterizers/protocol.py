@@ -12,6 +12,7 @@ triangles with a NaN or infinite vertex. Barycentric weights are perspective-cor
 
 import logging
 from collections.abc import Iterator
+from functools import cache
 from typing import Literal, Protocol
 
 import numpy as np
@@ -28,6 +29,12 @@ class Rasterizer(Protocol):
     """Draws ranges of triangles, each range into an image of its own."""
 
     name: str
+
+    def frames_at_once(
+        self, images_per_frame: int, triangles_per_frame: int, resolution: tuple[int, int]
+    ) -> int:
+        """Return how many frames of so many images and triangles one call should draw: at least one."""
+        ...
 
     def rasterize(
         self,
@@ -55,17 +62,35 @@ class Rasterizer(Protocol):
 
 
 def get_rasterizer(name: RasterizerName = "auto") -> Rasterizer:
-    """Return a rasterizer by name; `auto` is nvdiffrast where it is installed and sees a GPU, else numba."""
-    if name != "numba":
-        try:
-            # Imported here: it needs packages that most machines do not have.
-            from render.rasterizers.nvdiffrast import NvdiffrastRasterizer
+    """Return a rasterizer by name; `auto` is nvdiffrast where it works, else numba."""
+    missing = "" if name == "numba" else why_not_nvdiffrast()
+    if name == "nvdiffrast" and missing:
+        raise ValueError(f"the nvdiffrast rasterizer does not work here: {missing}")
+    if name == "numba" or missing:
+        return NumbaRasterizer()
+    # Imported here: it needs packages that most machines do not have.
+    from render.rasterizers.nvdiffrast import NvdiffrastRasterizer
 
-            rasterizer = NvdiffrastRasterizer()
-            logger.info("rasterizer: nvdiffrast")
-            return rasterizer
-        except (ImportError, RuntimeError) as error:
-            if name == "nvdiffrast":
-                raise ValueError(f"the nvdiffrast rasterizer does not work here: {error}") from error
-            logger.info("rasterizer: numba (nvdiffrast does not work here: %s)", error)
-    return NumbaRasterizer()
+    return NvdiffrastRasterizer()
+
+
+@cache
+def why_not_nvdiffrast() -> str:
+    """Return why nvdiffrast does not work here, empty where it does; it is tried once, on a triangle."""
+    try:
+        from render.rasterizers.nvdiffrast import NvdiffrastRasterizer
+
+        _try_out(NvdiffrastRasterizer())
+    except (ImportError, RuntimeError) as error:
+        logger.info("rasterizer: auto is numba, for nvdiffrast does not work here: %s", error)
+        return str(error)
+    logger.info("rasterizer: auto is nvdiffrast, which works here")
+    return ""
+
+
+def _try_out(rasterizer: Rasterizer) -> None:
+    """Raise RuntimeError where a rasterizer does not find a triangle that fills the picture."""
+    vertices = np.array([[-3, -3, 0, 1], [3, -3, 0, 1], [0, 9, 0, 1]], np.float32)
+    triangle, ranges = np.array([[0, 1, 2]], np.int32), np.array([[0, 1]], np.int32)
+    if not next(rasterizer.nearest_ids(vertices, triangle, ranges, (8, 8))).all():
+        raise RuntimeError("a triangle that fills the picture does not")

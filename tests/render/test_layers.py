@@ -1,4 +1,4 @@
-"""Layers have the depth and normals of closed forms, and each part is complete where others hide it."""
+"""Layers have the depth and normals of closed forms, frame by frame and whatever the batch."""
 
 from dataclasses import replace
 
@@ -10,69 +10,15 @@ from numpy.typing import NDArray
 from render.camera import Crop, crop_camera, project
 from render.hands.model import default_hands
 from render.layers import LayersConfig, RenderedLayers, render_layers
-from render.mlo import confidence, decode_depth, decode_normals, fold_hands
-from render.scene import SIDES, STORED_LAYERS, Camera, Clip, HandMotion, Material, Mesh, ObjectMotion
+from render.mlo import decode_depth, decode_normals
+from render.rasterizers.numba import NumbaRasterizer
+from render.scene import SIDES, Camera, Clip
 from render.transforms import look_at, rigid
-
-SIZE = 96
-CONFIG = LayersConfig(size=SIZE, rasterizer="numba")
-
-
-def mesh_of(shape: trimesh.Trimesh, smooth: bool) -> Mesh:
-    vertices, faces, normals = shape.vertices, shape.faces, shape.vertex_normals
-    if not smooth:
-        vertices = vertices[faces].reshape(-1, 3)
-        normals = np.repeat(shape.face_normals, 3, axis=0)
-        faces = np.arange(len(vertices)).reshape(-1, 3)
-    return Mesh(
-        vertices=vertices.astype(np.float32),
-        faces=faces.astype(np.int32),
-        normals=normals.astype(np.float32),
-        uvs=np.zeros((len(vertices), 2), np.float32),
-        colors=np.ones((len(vertices), 4), np.float32),
-        material_ids=np.zeros(len(faces), np.int32),
-        materials=(Material(),),
-    )
-
-
-def camera_at(eye: tuple[float, float, float]) -> Camera:
-    intrinsics = np.array([[150.0, 0, 47.0], [0, 150.0, 48.5], [0, 0, 1]])
-    return Camera(SIZE, SIZE, intrinsics, look_at(eye, (0, 0, 0)))
-
-
-def clip_of(mesh: Mesh, world_from_object: NDArray, **changes: object) -> Clip:
-    num_frames = len(world_from_object)
-    moving = ObjectMotion(
-        "thing", mesh, world_from_object.astype(np.float32), np.ones(num_frames, bool), digest=""
-    )
-    clip = Clip("clip", 30.0, num_frames, {}, {}, (moving,))
-    return replace(clip, **changes)  # type: ignore[arg-type]
-
-
-def still(num_frames: int = 1) -> NDArray:
-    return np.tile(np.eye(4), (num_frames, 1, 1))
-
-
-def rays(camera: Camera) -> NDArray:
-    """Directions [H, W, 3] through pixel centres with z = 1, in camera space."""
-    column, row = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    pixels = np.stack([column, row, np.ones_like(row)], axis=-1)
-    return pixels @ np.linalg.inv(camera.intrinsics).T
+from tests.render.scenes import CONFIG, SIZE, camera_at, clip_of, hand_motion, mesh_of, rays, still
 
 
 def object_depth(layers: RenderedLayers, frame: int = 0) -> NDArray[np.float32]:
     return decode_depth(layers.depth[frame, 0], layers.near_m, layers.far_m)
-
-
-def hand_motion(translation: tuple[float, float, float], num_frames: int = 1) -> HandMotion:
-    pose = np.zeros((num_frames, 48), np.float32)
-    pose[:, 0] = np.pi / 2  # palm towards a camera on the z axis
-    return HandMotion(
-        pose=pose,
-        shape=np.zeros(10, np.float32),
-        translation=np.tile(np.array(translation, np.float32), (num_frames, 1)),
-        valid=np.ones(num_frames, bool),
-    )
 
 
 def test_sphere_has_the_depth_and_normals_of_a_sphere() -> None:
@@ -107,22 +53,44 @@ def test_tilted_plane_has_exact_depth_and_one_normal() -> None:
     np.testing.assert_allclose(normals, np.broadcast_to(up, normals.shape), atol=0.5 / 127 + 1e-6)
 
 
-def test_box_shows_the_flat_faces_that_look_at_the_camera() -> None:
+def test_box_has_exact_depth_and_the_normals_of_its_sides() -> None:
     camera = camera_at((0.3, 0.25, 0.4))
     mesh = mesh_of(trimesh.creation.box(extents=(0.2, 0.1, 0.15)), smooth=False)
     layers = render_layers(clip_of(mesh, still()), camera, {}, CONFIG)
+    eye = -camera.camera_from_world[:3, :3].T @ camera.camera_from_world[:3, 3]
+    direction = rays(camera) @ camera.camera_from_world[:3, :3]  # [H, W, 3] in the world
+    # Slabs: the ray enters the box where it has entered all three; seen from +++ through the positive sides.
+    enters = (np.array([0.1, 0.05, 0.075]) - eye) / direction
+    leaves = (-np.array([0.1, 0.05, 0.075]) - eye) / direction
+    depth, side = enters.max(axis=-1), enters.argmax(axis=-1)
+    inside = depth < leaves.min(axis=-1)
     covered = layers.depth[0, 0] > 0
-    points_camera = rays(camera) * object_depth(layers)[..., None]
-    world_from_camera = np.linalg.inv(camera.camera_from_world)
-    points = (points_camera @ world_from_camera[:3, :3].T + world_from_camera[:3, 3])[covered]
-    normals = decode_normals(layers.normals[0, 0])[covered] @ world_from_camera[:3, :3].T
-    axis = np.argmax(np.abs(normals), axis=1)
-    assert set(axis) == {0, 1, 2}
-    np.testing.assert_allclose(normals, np.eye(3)[axis], atol=0.01)  # the three positive sides, seen from +++
-    half_extent = np.array([0.1, 0.05, 0.075])
-    np.testing.assert_allclose(
-        np.take_along_axis(points, axis[:, None], 1)[:, 0], half_extent[axis], atol=1e-5
+    assert (covered != inside).sum() < 0.01 * inside.sum()  # the silhouette, where edges are snapped
+    both = covered & inside
+    second, first = np.sort(enters[both], axis=-1)[:, 1:].T
+    sure = first - second > 0.004  # pixels that are not beside an inner edge
+    assert set(side[both][sure]) == {0, 1, 2}
+    step = (layers.far_m - layers.near_m) / 65534
+    np.testing.assert_allclose(object_depth(layers)[both][sure], depth[both][sure], atol=0.5 * step + 1e-6)
+    normals = decode_normals(layers.normals[0, 0])[both] @ camera.camera_from_world[:3, :3]
+    np.testing.assert_allclose(normals[sure], np.eye(3)[side[both][sure]], atol=0.5 * np.sqrt(3) / 127)
+
+
+def test_normals_of_an_object_are_the_authored_ones() -> None:
+    """A flat square whose normals lean to its corners is lit like a pillow, not like a square."""
+    corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], float)
+    square = mesh_of(trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]]), smooth=True)
+    leaning = np.column_stack([corners[:, :2], np.full(4, 2.0)]) / np.sqrt(6)
+    camera = camera_at((0, 0, 2.5))
+    layers = render_layers(
+        clip_of(replace(square, normals=leaning.astype(np.float32)), still()), camera, {}, CONFIG
     )
+    covered = layers.depth[0, 0] > 0
+    points = rays(camera) * 2.5  # the camera looks along −Z, its y is the world's −Y
+    pillow = points * (1, 1, 0) + (0, 0, -2)
+    pillow /= np.linalg.norm(pillow, axis=-1, keepdims=True)
+    assert covered.mean() > 0.5
+    np.testing.assert_allclose(decode_normals(layers.normals[0, 0])[covered], pillow[covered], atol=0.006)
 
 
 @pytest.mark.parametrize("inside_out", [False, True])
@@ -138,7 +106,7 @@ def test_open_surface_turns_its_normals_to_the_viewer(inside_out: bool) -> None:
 
 
 def test_object_follows_its_motion_frame_by_frame() -> None:
-    shift = np.linspace(-0.1, 0.1, 6)  # one and a half batches
+    shift = np.linspace(-0.1, 0.1, 6)
     poses = rigid(np.eye(3), np.stack([shift, np.zeros(6), np.zeros(6)], axis=1))
     mesh = mesh_of(trimesh.creation.icosphere(subdivisions=3, radius=0.03), smooth=True)
     camera = camera_at((0, 0, 0.6))
@@ -165,65 +133,6 @@ def test_clip_without_anything_has_empty_layers_and_no_joints() -> None:
     assert layers.far_m > layers.near_m > 0
 
 
-@pytest.fixture(scope="module")
-def two_hands() -> RenderedLayers:
-    """Both hands, the right one behind, and a ball between them."""
-    camera = camera_at((0.0, 0.0, 0.7))
-    clip = clip_of(
-        mesh_of(trimesh.creation.icosphere(subdivisions=3, radius=0.04), smooth=True),
-        still(),
-        hands={"left": hand_motion((-0.02, 0, 0.1)), "right": hand_motion((0.02, 0, -0.1))},
-    )
-    return render_layers(clip, camera, default_hands(), CONFIG)
-
-
-def test_every_layer_of_both_hands_is_there(two_hands: RenderedLayers) -> None:
-    assert two_hands.depth.shape == (1, len(STORED_LAYERS), SIZE, SIZE)
-    assert (two_hands.depth[0] > 0).any(axis=(1, 2)).all()
-
-
-def test_a_layer_rendered_alone_is_what_it_is_among_others(two_hands: RenderedLayers) -> None:
-    """Hidden or not: a right-hand layer has the same pixels when the left hand and the ball are gone."""
-    camera = camera_at((0.0, 0.0, 0.7))
-    clip = Clip("alone", 30.0, 1, {}, {"right": hand_motion((0.02, 0, -0.1))}, ())
-    alone = render_layers(clip, camera, default_hands(), CONFIG)
-    np.testing.assert_array_equal(alone.depth[0, 7:] > 0, two_hands.depth[0, 7:] > 0)
-    among, by_itself = (decode_depth(x.depth[0, 7:], x.near_m, x.far_m) for x in (two_hands, alone))
-    np.testing.assert_allclose(among, by_itself, atol=2e-5)
-
-
-def test_composite_is_the_nearest_layer(two_hands: RenderedLayers) -> None:
-    """The whole scene as one object layer equals, pixel by pixel, the nearest of all layers."""
-    hands = default_hands()
-    ball = mesh_of(trimesh.creation.icosphere(subdivisions=3, radius=0.04), smooth=True)
-    parts = [(ball.vertices, ball.faces)]
-    for side, motion in {"left": (-0.02, 0, 0.1), "right": (0.02, 0, -0.1)}.items():
-        parts.append((hands[side](hand_motion(motion)).vertices[0], hands[side].faces))  # type: ignore[arg-type]
-    joined = trimesh.util.concatenate([trimesh.Trimesh(*part, process=False) for part in parts])
-    whole = render_layers(
-        clip_of(mesh_of(joined, smooth=True), still()), camera_at((0.0, 0.0, 0.7)), {}, CONFIG
-    )
-    nearest = np.where(two_hands.depth[0] == 0, 65535, two_hands.depth[0]).min(axis=0)
-    composite = np.where(whole.depth[0, 0] == 0, 65535, whole.depth[0, 0])
-    assert (composite < 65535).sum() > 1000
-    assert (np.abs(composite.astype(int) - nearest) > 2).sum() <= 4
-
-
-def test_fold_keeps_the_nearer_hand_and_the_order_of_depth(two_hands: RenderedLayers) -> None:
-    normals, depth = fold_hands(two_hands.normals, two_hands.depth)
-    assert normals.shape == (1, 7, SIZE, SIZE, 3)
-    left, right = two_hands.depth[:, 1:7], two_hands.depth[:, 7:]
-    both = (left > 0) & (right > 0)
-    assert both.any()
-    np.testing.assert_array_equal(depth[:, 1:][both], np.minimum(left, right)[both])
-    maps = confidence(
-        decode_depth(depth, two_hands.near_m, two_hands.far_m), two_hands.near_m, two_hands.far_m
-    )
-    assert maps[depth > 0].min() >= 0.1 - 1e-6
-    assert maps.max() <= 1
-    assert maps[0, 1][left[0, 0] > 0].mean() > maps[0, 0][depth[0, 0] > 0].mean()  # left palm before the ball
-
-
 def test_joints_project_into_their_own_layers() -> None:
     """Cropping and resizing a camera keeps layers and joints together."""
     intrinsics = np.array([[500.0, 0, 320], [0, 500.0, 240], [0, 0, 1]])
@@ -244,13 +153,13 @@ def test_joints_project_into_their_own_layers() -> None:
         assert (layers.depth[0, own][:, row, column] > 0).any(axis=0).all()
 
 
-def test_same_clip_gives_the_same_bytes_whatever_the_batch() -> None:
+def test_same_clip_gives_the_same_bytes_whatever_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     clip = Clip("hand", 30.0, 5, {}, {"left": hand_motion((0, 0, 0), 5)}, ())
     camera = camera_at((0, 0.1, 0.6))
-    rendered = [
-        render_layers(clip, camera, default_hands(), CONFIG.model_copy(update={"frames_per_batch": batch}))
-        for batch in (1, 3)
-    ]
+    rendered = []
+    for batch in (1, 3):
+        monkeypatch.setattr(NumbaRasterizer, "frames_at_once", lambda *_, batch=batch: batch)
+        rendered.append(render_layers(clip, camera, default_hands(), CONFIG))
     assert rendered[0].depth.tobytes() == rendered[1].depth.tobytes()
     assert rendered[0].normals.tobytes() == rendered[1].normals.tobytes()
 

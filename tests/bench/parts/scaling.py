@@ -1,0 +1,105 @@
+"""How the time of an MLO frame grows with triangles, picture size, layers and threads; one plot each."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+from render.hands.model import default_hands
+from render.layers import LayersConfig, render_layers
+from render.scene import Clip
+from render.threads import available_threads
+from tests.bench.harness import Table, take_turns
+from tests.bench.scene import bimanual_clip, front_camera
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+NUM_FRAMES = 8
+SIZE = 512
+NUM_TRIANGLES = 50_000
+FIGURE = "scaling.png"
+
+
+def run(rounds: int, folder: Path) -> list[Table]:
+    """Change one thing at a time about the scene of `mlo_frames`."""
+    whole = bimanual_clip(NUM_TRIANGLES, NUM_FRAMES)
+    clips = {count: bimanual_clip(count, NUM_FRAMES) for count in (5_000, 20_000, 100_000, 400_000)}
+    layers = {
+        1: replace(whole, hands={}),
+        7: replace(whole, hands={"left": whole.hands["left"]}),
+        13: whole,
+    }
+    axes: dict[str, dict[int, Callable[[], object]]] = {
+        "triangles of the object": {
+            len(clip.objects[0].mesh.faces): _render(clip) for clip in (*clips.values(), whole)
+        },
+        "pixels on a side": {size: _render(whole, size) for size in (128, 256, 512, 1024)},
+        "layers that are not empty": {count: _render(clip) for count, clip in layers.items()},
+        "threads": {count: _on_threads(_render(whole), count) for count in _thread_counts()},
+    }
+    peers = {f"{axis}: {value}": call for axis, calls in axes.items() for value, call in calls.items()}
+    seconds = take_turns(peers, max(rounds // 2, 3))
+    medians = {
+        axis: {v: 1e3 * float(np.median(seconds[f"{axis}: {v}"])) / NUM_FRAMES for v in sorted(calls)}
+        for axis, calls in axes.items()
+    }
+    _plot(medians, folder / FIGURE)
+    rows = [
+        [axis, ", ".join(f"{value:,}" for value in found), ", ".join(f"{ms:.1f}" for ms in found.values())]
+        for axis, found in medians.items()
+    ]
+    return [
+        Table(
+            "Scaling of MLO frames",
+            ("what changes", "values", "ms a frame"),
+            rows,
+            notes=(
+                f"where nothing else is said: {SIZE}², {NUM_TRIANGLES:,} triangles, 13 layers, all threads; "
+                f"clips of {NUM_FRAMES} frames, setting up a clip included",
+            ),
+            figures=(FIGURE,),
+            data={axis: {str(v): ms for v, ms in found.items()} for axis, found in medians.items()},
+        )
+    ]
+
+
+def _render(clip: Clip, size: int = SIZE) -> Callable[[], object]:
+    camera, config = front_camera(size), LayersConfig(size=size, rasterizer="numba")
+    return lambda: render_layers(clip, camera, default_hands(), config)
+
+
+def _thread_counts() -> list[int]:
+    most = available_threads()
+    return sorted({2**power for power in range(most.bit_length())} | {most})
+
+
+def _on_threads(work: Callable[[], object], count: int) -> Callable[[], object]:
+    """Return `work` as done on so many of the cores that this process may use."""
+    cores = os.sched_getaffinity(0)
+
+    def limited() -> None:
+        os.sched_setaffinity(0, sorted(cores)[:count])
+        try:
+            work()
+        finally:
+            os.sched_setaffinity(0, cores)
+
+    return limited
+
+
+def _plot(medians: dict[str, dict[int, float]], path: Path) -> None:
+    figure, panels = plt.subplots(1, len(medians), figsize=(12, 2.8), layout="constrained")
+    for panel, (axis, found) in zip(panels, medians.items(), strict=True):
+        panel.plot(list(found), list(found.values()), "o-")
+        panel.set_xlabel(axis)
+        panel.set_ylim(bottom=0)
+        if max(found) > 50:
+            panel.set_xscale("log", base=2 if max(found) < 5_000 else 10)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("ms a frame")
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
