@@ -44,7 +44,7 @@ def session_name(path: Path) -> str:
     """Return the name to report a recording by before it is opened."""
     if path.is_file():
         return video_id(path)
-    return sequence_id(path) if is_dexycb(path) else path.name
+    return sequence_id(path) if is_dexycb(path) else path.resolve().name
 
 
 def open_session(path: Path, published: Hands | None) -> ClipSource:

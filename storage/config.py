@@ -40,7 +40,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", code="config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of UTF-8, or a date's
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not YAML: {reason}", code="config") from error
     if values is None:
@@ -58,7 +58,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override}: wanted key=value", code="config")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"--set {override}: {text!r} is not YAML", code="config") from error
     *parents, name = key.split(".")
     for parent in parents:

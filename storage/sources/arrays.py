@@ -4,8 +4,6 @@ Every group has an array `valid` [T]; what the others hold where it is false mea
 """
 
 import difflib
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,17 +21,13 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read every array of an .npz file; one that holds pickled objects is refused, and nothing in it runs."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # zip and each way of packing its members have errors of their own
         raise InputError(f"{path}: not an .npz of plain arrays: {error}", code="npz") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # a member that is no .npy comes as bytes
+            raise InputError(f"{path}: '{name}' is no array", code="npz")
+    return arrays
 
 
 def wanted_array(
@@ -77,7 +71,7 @@ class ArrayFile:
         return any(f"{group}_{name}" in self.arrays for name in self.shapes)
 
     def part(self, group: str) -> dict[str, NDArray[Any]]:
-        """Return a group's arrays by name: all there, of the right shapes, finite where valid."""
+        """Return a group's arrays by name: all there, of the right shapes, float32 where valid."""
         part: dict[str, NDArray[Any]] = {}
         sizes: dict[str, int] = {}
         for name, shape in self.shapes.items():
@@ -92,7 +86,9 @@ class ArrayFile:
             if array.shape != wanted or array.ndim != len(shape) or array.dtype.kind not in "fiub":
                 shown = ", ".join(str(sizes.get(str(size), size)) for size in shape)
                 found = f"{array.dtype} {array.shape}"
-                raise InputError.mismatch(self.path, key, found=found, wanted=f"({shown})", code="shape")
+                raise InputError.mismatch(
+                    self.path, key, found=found, wanted=f"numbers ({shown})", code="shape"
+                )
             part[name] = array
         self._check_finite(group, part)
         return part
@@ -101,7 +97,7 @@ class ArrayFile:
         valid = part["valid"].astype(np.bool_)
         for name, array in part.items():
             rows = array[valid] if self.shapes[name][0] == "T" else array
-            if not np.isfinite(rows).all():
+            if not (np.abs(rows.astype(np.float64)) <= np.finfo(np.float32).max).all():
                 raise InputError(
                     f"{self.path}: {group}_{name}: not finite where {group}_valid is true", code="non-finite"
                 )

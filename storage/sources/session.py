@@ -60,7 +60,7 @@ class SessionConfig(BaseModel, frozen=True, extra="forbid"):
     """Who is recorded."""
     objects: dict[str, ObjectEntry] = {}
     """By name; the first gives the references."""
-    split: str | None = None
+    split: Literal["train", "val", "test"] | None = None
     """train, val or test where the session fixes it."""
 
 
@@ -159,7 +159,11 @@ class SessionFolder:
 
     def _by_camera(self, folder: str, suffix: str) -> dict[str, Path]:
         """Return the files of the cameras that have one, in the cameras' order."""
-        files = {path.stem: path for path in (self.path / folder).glob(f"*{suffix}")}
+        present = sorted((self.path / folder).glob("[!.]*"))
+        for path in present:
+            if path.suffix != suffix:
+                logger.warning("%s: not a %s file, so it is left out", path, suffix)
+        files = {path.stem: path for path in present if path.suffix == suffix}
         for name in sorted(files.keys() - self.cameras.keys()):
             logger.warning("%s: cameras.yaml has no camera %r, so it is left out", files[name], name)
         return {name: files[name] for name in self.cameras if name in files}
@@ -198,6 +202,8 @@ class SessionFolder:
                 file, f"{name}.distortion", found=found, wanted="4, 5 or 8", code="shape"
             )
         distortion = None if entry.distortion is None else np.array(entry.distortion, np.float64)
+        if distortion is not None:
+            _check_finite(distortion, f"{name}.distortion", file)
         return Camera(entry.width, entry.height, intrinsics, camera_from_world, distortion)
 
     def _hand(self, side: str) -> HandMotion:
@@ -229,7 +235,7 @@ class SessionFolder:
         """Return the mesh file of an object; it must not leave the session's folder."""
         mesh = self.config.objects[name].mesh
         path = self.path / mesh
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        if "\0" in mesh or not path.resolve().is_relative_to(self.path.resolve()):
             found, key = repr(mesh), f"objects.{name}.mesh"
             raise InputError.mismatch(
                 self.path / "session.yaml",
@@ -248,7 +254,7 @@ class SessionFolder:
 
 def check_name(name: str, file: Path) -> None:
     """Refuse names that are not fit to be file names."""
-    if not re.fullmatch(r"(?!\.)[^/\\\x00-\x1f]{1,100}", name):
+    if not re.fullmatch(r"(?!\.)[^/\\:\x00-\x1f\ud800-\udfff]{1,100}", name):
         raise InputError(f"{file}: {name!r} is no fit name: it becomes a file's name", code="unsafe-name")
 
 
@@ -263,7 +269,16 @@ def _matrix(rows: list[list[float]], size: int, key: str, file: Path) -> NDArray
     if len(rows) != size or widths != {size}:
         found = f"{len(rows)} rows of {', '.join(map(str, sorted(widths)))}"
         raise InputError.mismatch(file, key, found=found, wanted=f"{size} x {size}", code="shape")
-    return np.array(rows, np.float64)
+    matrix = np.array(rows, np.float64)
+    _check_finite(matrix, key, file)
+    return matrix
+
+
+def _check_finite(numbers: NDArray[np.float64], key: str, file: Path) -> None:
+    """Refuse what float32, in which everything is drawn, cannot hold."""
+    if not (np.abs(numbers) <= np.finfo(np.float32).max).all():
+        found = numbers.tolist()
+        raise InputError.mismatch(file, key, found=found, wanted="finite numbers", code="non-finite")
 
 
 def _check_rigid(transforms: NDArray[np.float64], key: str, file: Path) -> None:

@@ -49,6 +49,7 @@ def test_read_picture_drops_alpha_and_names_what_is_none(tmp_path: Path) -> None
     Image.new("RGBA", (4, 3), (10, 20, 30, 40)).save(tmp_path / "a.png")
     assert np.array_equal(read_picture(tmp_path / "a.png"), np.full((3, 4, 3), (10, 20, 30), np.uint8))
     (tmp_path / "b.png").write_bytes(b"no")
-    for name in ("b.png", "c.png"):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "d.png")  # Pillow takes it for a decompression bomb
+    for name in ("b.png", "c.png", "d.png"):
         with pytest.raises(InputError, match=name):
             read_picture(tmp_path / name)

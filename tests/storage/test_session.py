@@ -1,6 +1,7 @@
 """Capture sessions: written ones read back equal, and every mistake names file, key, found and wanted."""
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,10 @@ from storage.sources.session_writer import write_session
 from storage.video import write_video
 
 WIDTH, HEIGHT, NUM_FRAMES = 48, 32, 5
+# An .npy header that claims 10^15 numbers.
+PETABYTES = b"\x93NUMPY\x01\x00\x48\x00" + (
+    b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000,)}".ljust(71) + b"\n"
+)
 
 
 def flat_frames(count: int, width: int = WIDTH) -> list[NDArray[np.uint8]]:
@@ -156,15 +161,24 @@ def test_wrong_plate_size_says_both(session: Path) -> None:
     ("changes", "message", "code"),
     [
         ({"left_pose": None}, "hands.npz: missing key 'left_pose'", "missing-key"),
-        ({"left_pose": np.zeros((5, 45))}, "left_pose: found float64 (5, 45), wanted (5, 48)", "shape"),
         (
-            {"left_translation": np.zeros((4, 3))},
-            "left_translation: found float64 (4, 3), wanted (5, 3)",
+            {"left_pose": np.zeros((5, 45))},
+            "left_pose: found float64 (5, 45), wanted numbers (5, 48)",
             "shape",
         ),
-        ({"left_shape": np.zeros((5, 10))}, "left_shape: found float64 (5, 10), wanted (10)", "shape"),
-        ({"left_pose": np.full((5, 48), "x")}, "left_pose: found <U1 (5, 48)", "shape"),
+        (
+            {"left_translation": np.zeros((4, 3))},
+            "left_translation: found float64 (4, 3), wanted numbers (5, 3)",
+            "shape",
+        ),
+        (
+            {"left_shape": np.zeros((5, 10))},
+            "left_shape: found float64 (5, 10), wanted numbers (10)",
+            "shape",
+        ),
+        ({"left_pose": np.full((5, 48), "x")}, "left_pose: found <U1 (5, 48), wanted numbers", "shape"),
         ({"left_pose": np.full((5, 48), np.nan)}, "left_pose: not finite", "non-finite"),
+        ({"left_translation": np.full((5, 3), 1e300)}, "left_translation: not finite", "non-finite"),
         ({"left_poses": np.zeros(1)}, "unknown key 'left_poses' (did you mean 'left_pose'?)", "unknown-key"),
     ],
 )
@@ -207,6 +221,9 @@ def test_missing_mesh_is_named(session: Path) -> None:
         ("session.yaml", {"fps": float("nan")}, "'fps': found nan"),
         ("session.yaml", {"units": "cm"}, "'units': found 'cm', wanted 'm'"),
         ("session.yaml", {"name": "../take"}, "'../take' is no fit name"),
+        ("session.yaml", {"name": "object:mug"}, "'object:mug' is no fit name"),
+        ("session.yaml", {"split": "tset"}, "'split': found 'tset', wanted 'train', 'val' or 'test'"),
+        ("session.yaml", {"objects": {"box": {"mesh": "a\0.glb"}}}, "wanted a file in the session"),
         ("session.yaml", {"objects": {"a/b": {"mesh": "objects/box.glb"}}}, "'a/b' is no fit name"),
         ("session.yaml", {"objects": {"box": {"mesh": "../box.glb"}}}, "wanted a file in the session"),
         (
@@ -230,6 +247,11 @@ def test_mistakes_in_yaml_are_named(session: Path, file: str, change: dict[str, 
         ({"intrinsics": [[0, 0, 1], [0, 1, 1], [0, 0, 1]]}, "positive fx and fy"),
         ({"camera_from_world": np.diag([2.0, 1, 1, 1]).tolist()}, "front.camera_from_world: found matrix 0"),
         ({"distortion": [0.1, 0.2]}, "front.distortion: found 2 coefficients, wanted 4, 5 or 8"),
+        (
+            {"intrinsics": [[1, 0, float("inf")], [0, 1, 1], [0, 0, 1]]},
+            "front.intrinsics: found [[1.0, 0.0, inf]",
+        ),
+        ({"distortion": [float("nan")] * 4}, "front.distortion: found [nan, nan, nan, nan], wanted finite"),
         ({"width": -1}, "'front.width': found -1, wanted greater than 0"),
     ],
 )
@@ -253,6 +275,28 @@ def test_corrupt_arrays_are_named(session: Path) -> None:
     data = (session / "hands.npz").read_bytes()
     (session / "hands.npz").write_bytes(data[: len(data) // 2])
     assert error_of(session).code == "npz"
+
+
+@pytest.mark.parametrize(("name", "member"), [("left_pose", b"text"), ("left_pose.npy", PETABYTES)])
+def test_archives_of_something_else_are_named(session: Path, name: str, member: bytes) -> None:
+    with zipfile.ZipFile(session / "hands.npz", "w") as archive:
+        archive.writestr(name, member)
+    assert error_of(session).code == "npz"
+
+
+def test_encrypted_arrays_are_named(session: Path) -> None:
+    data = bytearray((session / "hands.npz").read_bytes())
+    data[data.find(b"PK\x01\x02") + 8] |= 1  # the flag in the archive's directory
+    (session / "hands.npz").write_bytes(data)
+    assert error_of(session).code == "npz"
+
+
+def test_a_video_of_another_format_is_said_to_be_left_out(
+    session: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (session / "videos" / "front.mp4").rename(session / "videos" / "front.MOV")
+    assert SessionFolder(session).load().videos == {}
+    assert "front.MOV: not a .mp4 file" in caplog.text
 
 
 def test_folder_that_is_no_session_is_named(tmp_path: Path) -> None:
