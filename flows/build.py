@@ -215,7 +215,12 @@ def object_clip(name: str, mesh: Mesh, digest: str, camera: Camera, config: Buil
 
 
 def finish(outcome: Outcome, config: BuildConfig, store: Store) -> None:
-    """Write the dataset, with its object clips replaced by those of `outcome`."""
+    """Write the dataset, with its object clips replaced by those of `outcome`.
+
+    It stays as it is where `only` has left out records that a clip needs.
+    """
+    if len(outcome.rows) < len({planned.input for planned in outcome.planned}):
+        return
     manifest = read_or_new(store, config.dataset)
     sessions = {row.session for row in manifest.rows} | {entry.input for entry in manifest.quarantined}
     replaced = {name for name in sessions if name.startswith(SESSION_PREFIX)}

@@ -92,6 +92,10 @@ def test_stopping_after_objects_leaves_the_dataset_as_it_is(config: BuildConfig,
     outcome = run(only_objects, store)
     assert outcome.counts()[0] == {"object": 2}
     assert outcome.rows == ()
+    run(config, store)
+    manifest = (store.root / "datasets" / "objects.jsonl").read_bytes()
+    run(only_objects.model_copy(update={"num_frames": 4}), store)
+    assert (store.root / "datasets" / "objects.jsonl").read_bytes() == manifest
 
 
 def test_an_object_that_is_gone_leaves_the_dataset(config: BuildConfig, store: Store, objects: Path) -> None:
