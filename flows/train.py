@@ -47,7 +47,10 @@ def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tup
     if saved.is_dir() and not outdated:
         return saved, False
     if outdated:
-        shutil.rmtree(run_dir, ignore_errors=True)
+        if run_dir.is_dir():
+            if any(run_dir.iterdir()) and not (run_dir / STAMP).is_file():
+                raise FileExistsError(f"{run_dir} is there already and holds no run: move it away")
+            shutil.rmtree(run_dir)
         run_dir.mkdir(parents=True)
         write_stamp(run_dir / STAMP, inputs)
     return train_stage(config, store, run_dir, resume=not outdated), True
