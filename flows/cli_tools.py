@@ -8,9 +8,10 @@ import typer
 
 from flows.console import print_json, print_table, reporting, stdout
 from flows.options import DEFAULT_STORE, DebugOption, DryRunOption, JsonOption, ManoOption, StoreOption
+from storage.errors import InputError
 
 if TYPE_CHECKING:
-    from storage.store import Usage
+    from storage.store import Store, Usage
 
 store_app = typer.Typer(no_args_is_help=True, help="Look after the records.")
 
@@ -21,9 +22,7 @@ def status(
 ) -> None:
     """Count records and bytes by kind."""
     with reporting(debug=debug):
-        from storage.store import Store
-
-        _print_usage("records", Store(store).status(), as_json)
+        _print_usage("records", _existing(store).status(), as_json)
 
 
 @store_app.command()
@@ -32,9 +31,7 @@ def verify(
 ) -> None:
     """Hash every record again; exit 1 if one is not what was written."""
     with reporting(debug=debug):
-        from storage.store import Store
-
-        problems = Store(store).verify()
+        problems = _existing(store).verify()
         if as_json:
             print_json({"problems": [asdict(problem) for problem in problems]})
         elif problems:
@@ -56,11 +53,18 @@ def gc(
     """Drop the records that no dataset refers to."""
     with reporting(debug=debug):
         from storage.manifest import referenced_records
-        from storage.store import Store
 
-        records = Store(store)
+        records = _existing(store)
         dropped = records.gc(referenced_records(records), dry_run=dry_run)
         _print_usage("would be dropped" if dry_run else "dropped", dropped, as_json)
+
+
+def _existing(store: Path) -> "Store":
+    if not store.is_dir():
+        raise InputError(f"{store}: no such folder", code="missing-folder")
+    from storage.store import Store
+
+    return Store(store)
 
 
 def _print_usage(title: str, usages: dict[str, "Usage"], as_json: bool) -> None:
@@ -91,7 +95,7 @@ def inspect(
         if as_json:
             print_json({"picture": str(out), "width": sheet.shape[1], "height": sheet.shape[0]})
         else:
-            stdout.print(f"{out}: {sheet.shape[1]} by {sheet.shape[0]} pixels", highlight=False)
+            stdout.print(f"{out}: {sheet.shape[1]} by {sheet.shape[0]} pixels", markup=False, highlight=False)
 
 
 def licences(

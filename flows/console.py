@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flows.runtime import prepare
 from storage.errors import InputError
@@ -55,10 +56,10 @@ def print_json(result: Mapping[str, Any]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout."""
-    stdout.print(title, highlight=False)
+    stdout.print(title, markup=False, highlight=False)
     if not rows:
         return
     table = Table(*columns)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(cell) for cell in row))  # names and reasons may have brackets, which are markup
     stdout.print(table)

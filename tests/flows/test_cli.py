@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
+from flows.console import print_table
 
 VERBS = [
     "build",
@@ -85,6 +86,28 @@ def test_generate_wants_a_clip_or_a_motion(tmp_path: Path) -> None:
     result = manivideo("generate", "--model", tmp_path, "-o", tmp_path / "out.mp4")
     assert result.exit_code == 2
     assert "--clip" in error_line(result)
+
+
+def test_what_replaces_a_session_s_object_does_not_go_with_a_clip(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    result = manivideo("generate", "--model", tmp_path, "--clip", "a/b", "--object", "mug.glb", "-o", out)
+    assert result.exit_code == 2
+    assert "--object" in error_line(result)
+
+
+@pytest.mark.parametrize("verb", ["status", "verify", "gc"])
+def test_a_store_that_is_not_there_is_neither_counted_nor_made(verb: str, tmp_path: Path) -> None:
+    result = manivideo("store", verb, "--store", tmp_path / "typo")
+    assert result.exit_code == 2
+    assert "typo: no such folder" in error_line(result)
+    assert not (tmp_path / "typo").exists()
+
+
+def test_brackets_in_a_reason_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("[/a]", ("reason",), [("found [/b]",)])
+    printed = capsys.readouterr().out
+    assert "[/a]" in printed
+    assert "[/b]" in printed
 
 
 def test_a_dataset_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
