@@ -34,6 +34,7 @@ from flows.train import code_digest
 from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip
 from storage.dataset import ClipWindow, Dataset
 from storage.digests import digest_file
+from storage.errors import InputError
 from storage.manifest import manifest_path
 from storage.store import Store
 from storage.video import write_video
@@ -71,6 +72,10 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     dataset = Dataset.open(store, config.dataset, layers=pipeline.network.settings.num_layers)
     folded = Dataset.open(store, config.dataset)  # seven layers, as pictures show them
     rows = dataset.rows(config.split)[: config.max_clips]
+    if not rows:
+        known = ", ".join(sorted({row.split for row in dataset.rows()})) or "none"
+        message = f"dataset {config.dataset}: no clips of split {config.split!r} (there are: {known})"
+        raise InputError(message, code="no-clips")
     out_dir.mkdir(parents=True, exist_ok=True)
     folders: dict[str, Path] = {}
     sheet: list[Picture] = []

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from flows.ingest import IngestConfig, ingest_clip, prepare_job
 from model.evaluate import EvaluateConfig, generate, read_clip
-from model.pipeline import ManiVideoPipeline
+from model.pipeline import ManiVideoPipeline, read_pipeline
 from render.camera import Crop
 from render.scene import Clip, Mesh
 from storage.dataset import ClipWindow, Dataset
@@ -125,10 +125,8 @@ def _plate(motion: Motion, clip: Clip, camera: str) -> np.ndarray:
 
 def load_pipeline(model_dir: Path) -> ManiVideoPipeline:
     """Load a saved model, on the GPU if there is one."""
-    if not (model_dir / "model_index.json").is_file():
-        raise InputError(f"{model_dir}: no saved model in it", code="missing-folder")
     disable_progress_bar()
-    pipeline = ManiVideoPipeline.from_pretrained(model_dir)
+    pipeline = read_pipeline(model_dir)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 

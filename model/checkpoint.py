@@ -78,8 +78,8 @@ def load_checkpoint(path: Path, state: TrainingState) -> int:
 
     Raises InputError (code "checkpoint") where a file is missing, broken or of another network.
     """
+    position = read_position(path)
     try:
-        position = read_position(path)
         state.network.load_state_dict(load_file(path / "network.safetensors"))
         state.optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
         if state.ema is not None:
@@ -88,14 +88,21 @@ def load_checkpoint(path: Path, state: TrainingState) -> int:
                 shadow.copy_(averaged[name])
             state.ema.optimization_step = position["ema_steps"]
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be resumed from: {reason}", code="checkpoint") from error
+        raise _unreadable(path, error) from error
     return int(position["step"])
 
 
 def read_position(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's `state.json`: step, ema_steps, config."""
-    return dict(json.loads((path / "state.json").read_text()))
+    """Return a checkpoint's `state.json`: step, ema_steps, config; InputError where it cannot be read."""
+    try:
+        return dict(json.loads((path / "state.json").read_text()))
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(f"{path}: cannot be resumed from: {reason}", code="checkpoint")
 
 
 def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.checkpoint import UNREADABLE
 from model.codec import Codec, PixelUnshuffleCodec, VaeCodec, build_codec
 from model.conditions import Conditions, join
 from model.config import ModelConfig
@@ -21,6 +23,7 @@ from model.denoising_unet import Encoded, join_frames
 from model.network import ManiVideoNetwork
 from model.schedule import build_scheduler
 from model.windows import WindowConfig, blend
+from storage.errors import InputError
 
 DECODED_AT_ONCE = 8  # frames, to bound the VAE's memory
 
@@ -132,3 +135,14 @@ def build_pipeline(config: ModelConfig) -> ManiVideoPipeline:
     return ManiVideoPipeline(
         ManiVideoNetwork(config.network), build_codec(config.codec), build_scheduler(config.schedule)
     )
+
+
+def read_pipeline(folder: Path) -> ManiVideoPipeline:
+    """A saved pipeline; InputError where the folder holds none, or one that cannot be read."""
+    if not (folder / "model_index.json").is_file():  # diffusers would look for such a name on its hub
+        raise InputError(f"{folder}: no saved model in it", code="missing-folder")
+    try:
+        return ManiVideoPipeline.from_pretrained(folder)
+    except (*UNREADABLE, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder}: cannot be read: {reason}", code="model") from error

@@ -24,7 +24,7 @@ import torch
 from model.checkpoint import checkpoints, load_checkpoint, prune_checkpoints, read_position, save_checkpoint
 from model.config import ModelConfig
 from model.data import Draws, StepBatches, read_steps
-from model.pipeline import ManiVideoPipeline, build_pipeline
+from model.pipeline import ManiVideoPipeline, build_pipeline, read_pipeline
 from model.trainer import Trainer
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
@@ -101,7 +101,7 @@ def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         if config.init_from is not None:
-            pipeline = ManiVideoPipeline.from_pretrained(config.init_from)
+            pipeline = read_pipeline(config.init_from)
         else:
             assert config.model is not None  # TrainConfig wants exactly one of the two
             pipeline = build_pipeline(load_config(ModelConfig, config.model))
@@ -118,11 +118,14 @@ class Run:
     def __init__(self, config: TrainConfig, folder: Path, *, resume: bool) -> None:
         self.config, self.folder = config, folder
         self.log, self.checkpoints = folder / "losses.jsonl", folder / "checkpoints"
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        if checkpoints(self.checkpoints) and not resume:
+        saved = checkpoints(self.checkpoints)
+        if saved and not resume:
             raise InputError(
                 f"{folder} holds a run already: resume it or name another folder", code="run-exists"
             )
+        if not saved and (folder / "model").exists():  # `finish` would replace what no run of ours made
+            raise InputError(f"{folder / 'model'} is there already: name another folder", code="run-exists")
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def restore(self, trainer: Trainer) -> int:
         """Read the newest checkpoint, if there is one; return the number of steps behind it."""
@@ -135,7 +138,7 @@ class Run:
             return 0
         first = load_checkpoint(saved[-1], trainer.state)
         lines = self.log.read_text().splitlines(keepends=True)
-        self.log.write_text("".join(line for line in lines if json.loads(line)["step"] < first))
+        self.log.write_text("".join(lines[:first]))  # one a step; a kill may have cut the last one short
         logger.info("resuming after step %d", first)
         return first
 

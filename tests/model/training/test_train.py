@@ -193,6 +193,36 @@ def test_a_folder_with_a_run_is_not_overwritten(
     )  # nothing left to do
 
 
+def test_a_model_that_no_run_here_made_is_not_replaced(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "work.py").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(InputError, match="model is there already"):
+            train(image_config, store, tmp_path, resume=resume)
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "work.py"]
+
+
+def test_a_log_line_that_a_kill_cut_short_does_not_stop_a_resume(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    train(image_config.model_copy(update={"iterations": 2}), store, tmp_path)
+    with (tmp_path / "losses.jsonl").open("a") as log:
+        log.write('{"step": 2, "lo')
+    longer = image_config.model_copy(update={"iterations": 3})
+    assert len(train(longer, store, tmp_path, resume=True).losses) == 3
+
+
+def test_a_start_that_is_no_saved_model_is_named(image_config: TrainConfig, tmp_path: Path) -> None:
+    config = image_config.model_copy(update={"model": None, "init_from": tmp_path})
+    with pytest.raises(InputError, match="no saved model in it"):
+        starting_pipeline(config)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "ManiVideoPipeline", "network"')
+    with pytest.raises(InputError, match=f"{tmp_path}: cannot be read"):
+        starting_pipeline(config)
+
+
 def test_a_resume_with_other_settings_names_them(
     store: Store, image_config: TrainConfig, image_run: Path
 ) -> None:
