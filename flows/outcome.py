@@ -80,4 +80,9 @@ def plan(store: Store, name: str, recipe: Recipe, previous_key: str | None) -> P
 def set_aside(name: str, error: ValueError) -> Outcome:
     """Quarantine an input for what a reader (InputError) or the renderer (ValueError) says of it."""
     code = error.code if isinstance(error, InputError) else "unrenderable"
-    return Outcome(quarantined=(Quarantined(name, code, str(error)),))
+    return Outcome(quarantined=(Quarantined(_printable(name), code, _printable(str(error))),))
+
+
+def _printable(text: str) -> str:
+    """Escape what a file name that is not UTF-8 has put in: neither manifest nor terminal can hold it."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,5 +1,6 @@
 """Building objects: only what is missing, the rest goes on when one cannot be read."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_good_objects_are_built_and_the_torn_one_is_set_aside(config: BuildConfi
     rows = Dataset.open(store, config.dataset).rows()
     assert [row.session for row in rows] == ["object:box", "object:mug"]
     assert all(row.licence == "CC0-1.0" and row.has_object and not row.has_hands for row in rows)
+
+
+def test_a_file_name_that_is_no_utf_8_is_set_aside_alone(
+    config: BuildConfig, store: Store, objects: Path
+) -> None:
+    (objects / "torn.glb").rename(objects / os.fsdecode(b"cup\xff.glb"))
+    (objects / "mug.glb").rename(objects / os.fsdecode(b"mug\xff.glb"))
+    outcome = run(config, store)
+    assert [row.session for row in outcome.rows] == ["object:box"]
+    entries = Dataset.open(store, config.dataset).manifest.quarantined
+    assert [entry.input for entry in entries] == [r"object:cup\udcff", r"object:mug\udcff"]
 
 
 def test_clips_can_be_read(config: BuildConfig, store: Store) -> None:
