@@ -293,6 +293,7 @@ def demo(
         else:
             stages = [(name, done, f"{result.seconds[name]:.1f}") for name, done in result.done.items()]
             print_table("what was done", ("stage", "", "seconds"), stages)
+            print_quarantined(result.quarantined)
             print_figures(result.metrics)
             files = [(name, str(path)) for name, path in result.files.items()]
             print_table(f"what was made; the held-out clip is {result.clip}", ("file", "path"), files)

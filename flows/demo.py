@@ -2,9 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from flows.sources import procedural_folder
 from flows.synthesize import SynthesizeConfig
 from model.training_config import TrainConfig
 from storage.errors import InputError
-from storage.manifest import ClipRow, Manifest
+from storage.manifest import ClipRow, Manifest, Quarantined
 from storage.store import Store
 
 VIDEOS = ("generated.mp4", "comparison.mp4")
@@ -70,6 +70,7 @@ class DemoResult:
     metrics: dict[str, Any]
     done: dict[str, str]  # stage → what was done
     seconds: dict[str, float]  # by stage
+    quarantined: tuple[Quarantined, ...]  # each input that was set aside, once
 
     def as_json(self) -> dict[str, Any]:
         """Return what `--json` prints."""
@@ -78,6 +79,7 @@ class DemoResult:
             "files": {name: str(path) for name, path in self.files.items()},
             "metrics": self.metrics,
             "done": self.done,
+            "quarantined": [asdict(entry) for entry in self.quarantined],
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
         }
 
@@ -94,6 +96,11 @@ def placed(config: DemoConfig, out_dir: Path) -> DemoConfig:
             "temporal": config.temporal.model_copy(update={"init_from": out_dir / "image" / "model"}),
         }
     )
+
+
+def each_once(*groups: Iterable[Quarantined]) -> tuple[Quarantined, ...]:
+    """Return the inputs set aside in all stages: one file is met by its build and by every session's turn."""
+    return tuple({entry.reason: entry for group in groups for entry in group}.values())
 
 
 def held_out_clip(rows: Sequence[ClipRow]) -> ClipRow:

@@ -17,6 +17,7 @@ from flows.demo import DemoConfig, DemoResult
 from flows.evaluate import Evaluation, EvaluationConfig
 from flows.generate import GenerateConfig, Motion
 from model.training_config import TrainConfig
+from storage.errors import InputError
 from storage.store import Store
 
 
@@ -78,12 +79,17 @@ def demo(config: DemoConfig, store: Path, out_dir: Path) -> DemoResult:
     clock, done = demonstrating.Clock(), {}
     config = demonstrating.placed(config, out_dir)
     with clock.stage("object clips"):
-        done["object clips"] = build(config.build, store).summary()
+        built = build(config.build, store)
+        done["object clips"] = built.summary()
     with clock.stage("synthetic sessions"):
         sessions = synthesize(config.synthesize, out_dir / "sessions")
         done["synthetic sessions"] = f"{len(sessions.made)} made of {len(sessions.folders)}"
     with clock.stage("session clips"):
-        done["session clips"] = ingest(list(sessions.folders), config.ingest, store).summary()
+        ingested = ingest(list(sessions.folders), config.ingest, store)
+        done["session clips"] = ingested.summary()
+    quarantined = demonstrating.each_once(built.quarantined, sessions.quarantined, ingested.quarantined)
+    if not ingested.rows:
+        raise InputError(f"nothing usable: {'; '.join(e.reason for e in quarantined)}", code="no-clips")
     with clock.stage("image stage"):
         _, trained = train_where_changed(config.image, store, out_dir / "image")
         done["image stage"] = f"{config.image.iterations} steps" if trained else "there already"
@@ -94,4 +100,4 @@ def demo(config: DemoConfig, store: Path, out_dir: Path) -> DemoResult:
         evaluation, made = evaluate_where_changed(model, config.evaluate, store, out_dir)
         clip, files = demonstrating.collect(config, evaluation, Store(store), out_dir)
         done["evaluation"] = f"{len(evaluation.clips)} clips" if made else "there already"
-    return DemoResult(clip, files, evaluation.metrics, done, clock.seconds)
+    return DemoResult(clip, files, evaluation.metrics, done, clock.seconds, quarantined)

@@ -8,11 +8,11 @@ import yaml
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.demo import held_out_clip
+from flows.demo import each_once, held_out_clip
 from flows.generate import GenerateConfig, Motion, compose, generate_clip, generate_motion
 from storage.dataset import Dataset
 from storage.errors import InputError
-from storage.manifest import Manifest
+from storage.manifest import Manifest, Quarantined
 from storage.store import Store
 from storage.video import VideoFile
 
@@ -111,6 +111,13 @@ def test_a_second_demo_makes_nothing(demo: Demo) -> None:
     assert done["synthetic sessions"].startswith("0 made")
     assert done["session clips"].startswith("0 records built")
     assert {done[stage] for stage in ("image stage", "temporal stage", "evaluation")} == {"there already"}
+
+
+def test_a_file_that_several_stages_set_aside_is_listed_once() -> None:
+    built = Quarantined("object:torn", "truncated", "torn.glb: cut short")
+    met_again = Quarantined("torn", "truncated", "torn.glb: cut short")
+    too_large = Quarantined("sofa", "unrenderable", "no hand can hold it")
+    assert each_once([built], [met_again, too_large, too_large]) == (met_again, too_large)
 
 
 def test_a_clip_generated_again_is_the_one_of_the_evaluation(demo: Demo, tmp_path: Path) -> None:
