@@ -1,6 +1,6 @@
 """What the command line says: progress and errors on stderr, results on stdout.
 
-Exit status: 0 done, 1 nothing usable or a failure, 2 wrong usage or configuration.
+Exit status: 0 done, 1 nothing usable or a failure, 2 wrong usage or configuration, 130 stopped by Ctrl-C.
 """
 
 import json
@@ -18,6 +18,7 @@ from storage.errors import InputError
 
 FAILED = 1
 WRONG_USAGE = 2
+INTERRUPTED = 130  # what shells call a program that Ctrl-C ended
 USAGE_CODES = {"config", "missing-folder", "unsafe-name"}  # of an InputError: what was asked for is wrong
 
 stderr = Console(stderr=True)
@@ -36,6 +37,8 @@ def reporting(*, debug: bool) -> Iterator[None]:
         if debug:
             raise
         fail(str(error), WRONG_USAGE if error.code in USAGE_CODES else FAILED)
+    except KeyboardInterrupt as interruption:
+        fail(str(interruption) or "stopped; the same command goes on from here", INTERRUPTED)
     except Exception as error:
         if debug:
             raise

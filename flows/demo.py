@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from flows.build import BuildConfig
 from flows.console import stderr
-from flows.evaluate import Evaluation, EvaluationConfig
+from flows.evaluate import PAGES, VIDEOS, Evaluation, EvaluationConfig
 from flows.ingest import IngestConfig
 from flows.sources import procedural_folder
 from flows.synthesize import SynthesizeConfig
@@ -20,9 +20,6 @@ from model.training_config import TrainConfig
 from storage.errors import InputError
 from storage.manifest import ClipRow, Manifest, Quarantined
 from storage.store import Store
-
-VIDEOS = ("generated.mp4", "comparison.mp4")
-PAGES = ("contact_sheet.png", "metrics.json", "report.html")
 
 
 class DemoConfig(BaseModel, frozen=True, extra="forbid"):

@@ -40,6 +40,8 @@ from storage.store import Store
 from storage.video import write_video
 
 STAMP = "evaluated-from.json"
+PAGES = ("contact_sheet.png", "metrics.json", "report.html")  # of all clips
+VIDEOS = ("generated.mp4", "comparison.mp4")  # of each clip
 PANEL_HEIGHT = 256  # pixels
 SHEET_FRAMES = 4  # of each clip
 
@@ -112,13 +114,23 @@ def evaluate_where_changed(
         "config": config.model_dump(mode="json"),
         "code": code_digest(),
     }
-    if changes(out_dir / STAMP, inputs):
-        evaluation = evaluate_model(model_dir, config, store, out_dir)
-        write_stamp(out_dir / STAMP, inputs)
-        return evaluation, True
+    there = None if changes(out_dir / STAMP, inputs) else read_evaluation(out_dir)
+    if there is not None:
+        return there, False
+    evaluation = evaluate_model(model_dir, config, store, out_dir)
+    write_stamp(out_dir / STAMP, inputs)
+    return evaluation, True
+
+
+def read_evaluation(out_dir: Path) -> Evaluation | None:
+    """Return what an earlier evaluation wrote; None where a file of it is gone."""
+    if not all((out_dir / name).is_file() for name in PAGES):
+        return None
     metrics = json.loads((out_dir / "metrics.json").read_text())
     folders = {clip["id"]: clip_folder(out_dir, clip["id"]) for clip in metrics["clips"]}
-    return Evaluation(metrics, folders, out_dir / "report.html"), False
+    if not all((folder / name).is_file() for folder in folders.values() for name in VIDEOS):
+        return None
+    return Evaluation(metrics, folders, out_dir / "report.html")
 
 
 def clip_folder(out_dir: Path, clip: str) -> Path:

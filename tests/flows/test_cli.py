@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
-from flows.console import print_table
+from flows.console import print_table, reporting
 
 VERBS = [
     "build",
@@ -55,6 +56,13 @@ def test_an_unknown_key_is_named_with_the_one_that_was_meant(objects: Path) -> N
     assert result.exit_code == 2
     assert "'layers.sise'" in error_line(result)
     assert "did you mean 'size'" in error_line(result)
+
+
+def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as stopped, reporting(debug=False):
+        raise KeyboardInterrupt("stopped after step 7; resume from outputs/image")
+    assert stopped.value.exit_code == 130
+    assert "stopped after step 7; resume from outputs/image" in capsys.readouterr().err
 
 
 def test_a_value_of_the_wrong_type_is_named(objects: Path) -> None:

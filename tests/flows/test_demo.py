@@ -113,6 +113,17 @@ def test_a_second_demo_makes_nothing(demo: Demo) -> None:
     assert {done[stage] for stage in ("image stage", "temporal stage", "evaluation")} == {"there already"}
 
 
+def test_a_result_that_was_deleted_is_made_again(demo: Demo) -> None:
+    lost = [demo.out / "metrics.json", next((demo.out / "clips").rglob("comparison.mp4"))]
+    before = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.unlink()
+    done = demo.run()["done"]
+    assert done["temporal stage"] == "there already"
+    assert done["evaluation"] == "2 clips"
+    assert [path.read_bytes() for path in lost] == before
+
+
 def test_a_file_that_several_stages_set_aside_is_listed_once() -> None:
     built = Quarantined("object:torn", "truncated", "torn.glb: cut short")
     met_again = Quarantined("torn", "truncated", "torn.glb: cut short")
