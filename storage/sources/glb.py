@@ -4,6 +4,7 @@ A mesh is the file's default scene with every node transform baked in: +Y up, +Z
 rendered right raises InputError, whose code is the reason for its quarantine.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from storage.sources.gltf_geometry import Primitive, read_primitive
 from storage.sources.gltf_materials import MaterialReader, UvUse
 from storage.sources.gltf_scene import placed_meshes
 from storage.sources.outliers import main_cluster
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".glb", ".gltf")
 _USUAL = GlbLimits()
@@ -46,6 +49,7 @@ class _Part:
     uvs: NDArray[np.float64]  # [V, 2]
     emissive_uvs: NDArray[np.float64] | None  # [V, 2]; None: no emissive texture
     material_id: int
+    lost_texture: bool  # the material has a texture, the primitive no coordinates for it
 
 
 def load_glb(path: Path, *, centred: bool = False, limits: GlbLimits = _USUAL) -> Mesh:
@@ -58,7 +62,8 @@ def read_object(
 ) -> tuple[Mesh, dict[str, str]]:
     """Read the default scene of a file as one mesh, in metres as the file states them, and its provenance.
 
-    Parts that stand far away from the rest are left out; the provenance then says so (`left_out`).
+    Parts that stand far away from the rest are left out, and textures without coordinates; the provenance
+    then says so (`left_out`).
     centred: subtract the bounding box's centre before rounding to float32, so that an object far from the
     origin keeps its shape. Raises InputError.
     """
@@ -70,8 +75,9 @@ def read_object(
             raise InputError(f"{path}: no triangles in its scene", code="no-triangles")
         kept = _without_strays(parts)
         provenance = _provenance(gltf)
-        if len(kept) < len(parts):
-            provenance["left_out"] = f"{len(parts) - len(kept)} of {len(parts)} parts, far from the others"
+        if left_out := _left_out(parts, kept):
+            logger.warning("%s: left out: %s", path, left_out)
+            provenance["left_out"] = left_out
         return _join(path, kept, materials, centred), provenance
 
 
@@ -164,7 +170,10 @@ def _read_parts(gltf: Gltf) -> tuple[list[_Part], tuple[Material, ...]]:
                 material_ids[key] = len(materials)
                 materials.append(_without_lost_textures(loaded.material, base_uvs, emissive_uvs))
             uvs = _any_uvs(primitive) if base_uvs is None else base_uvs
-            parts.append(_Part(primitive, uvs, emissive_uvs, material_ids[key]))
+            lost = (loaded.base_color_uv is not None and base_uvs is None) or (
+                loaded.emissive_uv is not None and emissive_uvs is None
+            )
+            parts.append(_Part(primitive, uvs, emissive_uvs, material_ids[key], lost))
     return parts, tuple(materials)
 
 
@@ -181,6 +190,14 @@ def _without_strays(parts: list[_Part]) -> list[_Part]:
     highs = np.stack([part.primitive.positions.max(axis=0) for part in parts])
     kept = main_cluster(lows, highs, np.array([len(part.primitive.faces) for part in parts]))
     return [part for part, keep in zip(parts, kept, strict=True) if keep]
+
+
+def _left_out(parts: list[_Part], kept: list[_Part]) -> str:
+    """Say what of the file the mesh lacks; empty where it lacks nothing."""
+    strays, lost = len(parts) - len(kept), sum(part.lost_texture for part in kept)
+    said = [f"{strays} of {len(parts)} parts, far from the others"] if strays else []
+    said += [f"textures of {lost} of {len(kept)} parts, without coordinates"] if lost else []
+    return "; ".join(said)
 
 
 def _texture_uvs(primitive: Primitive, use: UvUse | None) -> NDArray[np.float64] | None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.sources.glb import load_glb
+from storage.sources.glb import load_glb, read_object
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -95,6 +95,9 @@ def test_texture_without_coordinates_leaves_the_factor(tmp_path: Path, builder: 
     source = builder.picture(np.zeros((2, 2, 4), np.uint8))
     color = {"baseColorTexture": {"index": 0}, "baseColorFactor": [1, 0, 0, 1]}
     tree = builder.triangle(material=0) | {"materials": [{"pbrMetallicRoughness": color}]}
-    (read,) = load_glb(builder.save(tmp_path / "a.glb", **tree, textures=[{"source": source}])).materials
+    path = builder.save(tmp_path / "a.glb", **tree, textures=[{"source": source}])
+    mesh, provenance = read_object(path)
+    (read,) = mesh.materials
     assert read.base_color_texture is None
     assert read.base_color_factor == (1, 0, 0, 1)
+    assert provenance["left_out"] == "textures of 1 of 1 parts, without coordinates"
