@@ -161,7 +161,8 @@ def _read_parts(gltf: Gltf) -> tuple[list[_Part], tuple[Material, ...]]:
             if primitive is None:
                 continue
             triangles += len(primitive.faces)
-            _check_triangles(gltf, triangles)
+            gltf.check_limit("triangles", triangles)
+            gltf.check_limit("parts", len(parts) + 1)
             loaded = reader.read(tree.get("material"))
             base_uvs = _texture_uvs(primitive, loaded.base_color_uv)
             emissive_uvs = _texture_uvs(primitive, loaded.emissive_uv)
@@ -175,14 +176,6 @@ def _read_parts(gltf: Gltf) -> tuple[list[_Part], tuple[Material, ...]]:
             )
             parts.append(_Part(primitive, uvs, emissive_uvs, material_ids[key], lost))
     return parts, tuple(materials)
-
-
-def _check_triangles(gltf: Gltf, triangles: int) -> None:
-    if triangles > gltf.limits.triangles:
-        found, wanted = f"{triangles} or more", f"at most {gltf.limits.triangles} (limits.triangles)"
-        raise InputError.mismatch(
-            gltf.path, "triangles", found=found, wanted=wanted, code="too-many-triangles"
-        )
 
 
 def _without_strays(parts: list[_Part]) -> list[_Part]:

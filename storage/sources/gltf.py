@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
@@ -75,18 +75,19 @@ class Gltf:
             )
         return data[start:stop]
 
+    def count(self, index: int) -> int:
+        """Return how many items an accessor has."""
+        count = int(self.tree["accessors"][index]["count"])
+        if count < 0:
+            raise InputError(f"{self.path}: accessors[{index}] has {count} items", code="accessor-range")
+        self.check_limit("triangles", count // 3)
+        return count
+
     def accessor(self, index: int) -> NDArray[Any]:
         """Return an accessor's values [count, columns]; normalised integers come as float64 in [-1, 1]."""
         accessor = self.tree["accessors"][index]
         dtype = np.dtype(_DTYPES[accessor["componentType"]]).newbyteorder("<")
-        count, columns = accessor["count"], _COLUMNS[accessor["type"]]
-        if count < 0:
-            raise InputError(f"{self.path}: accessors[{index}] has {count} items", code="accessor-range")
-        if count > 3 * self.limits.triangles:
-            found, wanted = f"{count} items", f"at most {3 * self.limits.triangles} (3 limits.triangles)"
-            raise InputError.mismatch(
-                self.path, f"accessors[{index}]", found=found, wanted=wanted, code="too-many-triangles"
-            )
+        count, columns = self.count(index), _COLUMNS[accessor["type"]]
         if "bufferView" in accessor:
             values = self._items(accessor, count, columns, dtype)
         else:  # all zeros, for sparse values to fill
@@ -129,6 +130,18 @@ class Gltf:
         if not path.is_file():
             raise InputError(f"{self.path}: {uri}: no such file beside it", code="missing-file")
         return path.read_bytes()
+
+    def check_limit(self, name: Literal["triangles", "parts"], found: int) -> None:
+        """Raise InputError where there are more triangles or parts than there may be."""
+        most = getattr(self.limits, name)
+        if found > most:
+            raise InputError.mismatch(
+                self.path,
+                name,
+                found=found,
+                wanted=f"at most {most} (limits.{name})",
+                code=f"too-many-{name}",
+            )
 
     def check_time(self) -> None:
         """Raise InputError once reading has taken longer than it may."""

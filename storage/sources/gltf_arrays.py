@@ -55,7 +55,7 @@ class PrimitiveArrays:
 
     def faces(self) -> NDArray[np.int64]:
         """Return vertex indices [F, 3] of triangles, whatever mode they are stored in."""
-        num_vertices = self.gltf.tree["accessors"][self.tree["attributes"]["POSITION"]]["count"]
+        num_vertices = self.gltf.count(self.tree["attributes"]["POSITION"])
         if self._draco_ids:
             indices, mode = self._draco.faces.reshape(-1).astype(np.int64), _TRIANGLES
         else:

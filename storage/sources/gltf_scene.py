@@ -77,6 +77,8 @@ def _instances(gltf: Gltf, node: dict[str, Any]) -> NDArray[np.float64]:
     """Return node_from_instance [N, 4, 4] of a node's mesh: one unless EXT_mesh_gpu_instancing says more."""
     names = node.get("extensions", {}).get(_INSTANCING, {}).get("attributes", {})
     given = {name: gltf.accessor(names[name]) for name in _AT_REST if name in names}
+    for values in given.values():
+        gltf.check_limit("parts", len(values))
     counts = {len(values) for values in given.values()} or {1}
     if len(counts) > 1:
         raise InputError(

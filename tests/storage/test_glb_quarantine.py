@@ -153,6 +153,17 @@ def test_file_beyond_a_limit_is_quarantined(tmp_path: Path, mesh: Mesh, limits: 
     assert caught.value.code == code
 
 
+def test_too_many_instances_are_quarantined(tmp_path: Path, builder: "Builder") -> None:
+    attributes = {"TRANSLATION": builder.accessor(np.zeros((5, 3), np.float32))}
+    tree = builder.triangle()
+    tree["nodes"][0]["extensions"] = {"EXT_mesh_gpu_instancing": {"attributes": attributes}}
+    path = builder.save(tmp_path / "a.glb", **tree)
+    assert len(load_glb(path, limits=GlbLimits(parts=5)).faces) == 5
+    with pytest.raises(InputError, match=r"limits\.parts") as caught:
+        load_glb(path, limits=GlbLimits(parts=4))
+    assert caught.value.code == "too-many-parts"
+
+
 def test_files_beside_count_towards_the_size(tmp_path: Path, builder: "Builder") -> None:
     tree = {**builder.tree, **builder.triangle(), "buffers": [{"uri": "data.bin", "byteLength": 36}]}
     path = tmp_path / "a.gltf"
@@ -198,5 +209,7 @@ def test_undecodable_texture_is_quarantined(tmp_path: Path, builder: "Builder") 
     tree |= {"materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]}
     tree |= {"images": [{"bufferView": builder.view(b"\x89PNG no")}], "textures": [{"source": 0}]}
     assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "texture"
-    tree["textures"] = [{"extensions": {"KHR_texture_basisu": {"source": 0}}}]
+    tree["images"] = [{"bufferView": builder.view(b"\xabKTX 20\xbb\r\n\x1a\n" + bytes(80))}]
+    assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "texture"
+    tree["textures"] = [{"extensions": {"MSFT_texture_dds": {"source": 0}}}]
     assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "unsupported-texture"
