@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from render.scene import Material, Mesh
 from storage.digests import digest_file, digest_json
 from storage.errors import InputError
-from storage.sources.glb_limits import GlbLimits
+from storage.sources.glb_limits import USUAL_LIMITS, GlbLimits
 from storage.sources.gltf import Gltf, open_gltf, reporting_invalid
 from storage.sources.gltf_arrays import PrimitiveArrays
 from storage.sources.gltf_geometry import Primitive, read_primitive
@@ -25,7 +25,6 @@ from storage.sources.outliers import main_cluster
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".glb", ".gltf")
-_USUAL = GlbLimits()
 _SUPPORTED_EXTENSIONS = {
     "EXT_mesh_gpu_instancing",
     "EXT_texture_avif",
@@ -52,13 +51,13 @@ class _Part:
     lost_texture: bool  # the material has a texture, the primitive no coordinates for it
 
 
-def load_glb(path: Path, *, centred: bool = False, limits: GlbLimits = _USUAL) -> Mesh:
+def load_glb(path: Path, *, centred: bool = False, limits: GlbLimits = USUAL_LIMITS) -> Mesh:
     """Read the default scene of a file as one mesh, see `read_object`."""
     return read_object(path, centred=centred, limits=limits)[0]
 
 
 def read_object(
-    path: Path, *, centred: bool = False, limits: GlbLimits = _USUAL
+    path: Path, *, centred: bool = False, limits: GlbLimits = USUAL_LIMITS
 ) -> tuple[Mesh, dict[str, str]]:
     """Read the default scene of a file as one mesh, in metres as the file states them, and its provenance.
 
@@ -97,7 +96,7 @@ def _provenance(gltf: Gltf) -> dict[str, str]:
 class GlbFolder:
     """Every .glb and .gltf file below a folder, as a source of objects."""
 
-    def __init__(self, path: Path, limits: GlbLimits = _USUAL) -> None:
+    def __init__(self, path: Path, limits: GlbLimits = USUAL_LIMITS) -> None:
         self._limits = limits
         if not path.is_dir():
             raise InputError(f"{path}: no such folder", code="missing-folder")
@@ -123,7 +122,7 @@ class GlbFolder:
         return digest_asset(self._paths[object_id], self._limits)
 
 
-def digest_asset(path: Path, limits: GlbLimits = _USUAL) -> str:
+def digest_asset(path: Path, limits: GlbLimits = USUAL_LIMITS) -> str:
     """Return the sha256 of a file's bytes and of those of the files it refers to."""
     digest = digest_file(path)
     try:
@@ -151,7 +150,7 @@ def _read_parts(gltf: Gltf) -> tuple[list[_Part], tuple[Material, ...]]:
     material_ids: dict[tuple[int | None, bool, bool], int] = {}
     materials: list[Material] = []
     arrays: dict[tuple[int, int], PrimitiveArrays] = {}
-    parts = []
+    parts: list[_Part] = []
     triangles = 0
     for mesh, placement in placed_meshes(gltf):
         for number, tree in enumerate(gltf.tree["meshes"][mesh]["primitives"]):

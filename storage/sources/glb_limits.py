@@ -16,3 +16,6 @@ class GlbLimits(BaseModel, frozen=True, extra="forbid"):
     """Texels on a picture's longer side; Pillow's guard against decompression bombs ends at 9459 squared."""
     seconds: float = Field(default=300.0, gt=0)
     """Time to read it, looked at between one array or picture and the next."""
+
+
+USUAL_LIMITS = GlbLimits()

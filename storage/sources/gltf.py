@@ -20,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import InputError
-from storage.sources.glb_limits import GlbLimits
+from storage.sources.glb_limits import USUAL_LIMITS, GlbLimits
 
 _DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _LARGEST = {5120: 127.0, 5121: 255.0, 5122: 32767.0, 5123: 65535.0}  # what stands for one
 _COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _JSON_CHUNK = 0x4E4F534A
 _BINARY_CHUNK = 0x004E4942
-_USUAL = GlbLimits()
 _MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")  # no decoder of it has wheels
 
 
@@ -38,7 +37,7 @@ class Gltf:
     path: Path
     tree: dict[str, Any]
     binary: bytes  # the .glb's own chunk; empty in a .gltf
-    limits: GlbLimits = _USUAL
+    limits: GlbLimits = USUAL_LIMITS
     started: float = field(default_factory=time.monotonic)  # seconds
     _buffers: dict[int, bytes] = field(default_factory=dict)
 
@@ -177,7 +176,7 @@ def reporting_invalid(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: invalid glTF: {reason}", code="invalid-gltf") from error
 
 
-def open_gltf(path: Path, limits: GlbLimits = _USUAL) -> Gltf:
+def open_gltf(path: Path, limits: GlbLimits = USUAL_LIMITS) -> Gltf:
     """Read a .glb or .gltf file's container; InputError says why where it is none, or too large a one."""
     try:
         _check_size(path, [path], limits)

@@ -29,7 +29,7 @@ from storage.digests import digest_bytes, digest_file
 from storage.download import DownloadConfig, Downloader
 from storage.errors import InputError
 from storage.sources.glb import read_object
-from storage.sources.glb_limits import GlbLimits
+from storage.sources.glb_limits import USUAL_LIMITS, GlbLimits
 from storage.sources.ledger import FETCHED, Entry, Ledger
 
 Licence = Literal["cc0", "by", "by-sa", "by-nc", "by-nc-sa", "by-nd", "by-nc-nd"]
@@ -89,9 +89,9 @@ class Annotation:
 class Objaverse:
     """The chosen objects of Objaverse; may be shared by threads."""
 
-    def __init__(self, config: ObjaverseConfig, limits: GlbLimits | None = None) -> None:
+    def __init__(self, config: ObjaverseConfig, limits: GlbLimits = USUAL_LIMITS) -> None:
         self.config = config
-        self._limits = limits or GlbLimits()
+        self._limits = limits
         self.ledger = Ledger(config.folder / "ledger.jsonl")
         self._downloader = Downloader(config.download)
         self._failed: dict[str, InputError] = {}  # uids and index files: not asked for twice in one run
