@@ -33,6 +33,7 @@ from storage.records import (
     rendered_frames_recipe,
 )
 from storage.sources.glb import GlbFolder
+from storage.sources.glb_limits import GlbLimits
 from storage.sources.objaverse import Objaverse, ObjaverseConfig
 from storage.store import Store
 
@@ -49,6 +50,8 @@ class BuildConfig(BaseModel, frozen=True, extra="forbid"):
     """Folder of .glb and .gltf files; null: objects of Objaverse, if any are named, else procedural ones."""
     objaverse: ObjaverseConfig | None = None
     """Objects of Objaverse, fetched as needed."""
+    limits: GlbLimits = GlbLimits()
+    """How large an object's file may be; larger ones are set aside."""
     procedural: int = Field(default=8, ge=1)
     """Number of procedural objects, where no others are asked for."""
     dataset: str = "objects"
@@ -99,11 +102,11 @@ class ObjectJob:
 def open_source(config: BuildConfig, store: Store) -> ObjectSource:
     """Return the objects to build from."""
     if config.objaverse is not None:
-        return Objaverse(config.objaverse)
+        return Objaverse(config.objaverse, config.limits)
     folder = config.objects
     if folder is None:
         folder = procedural_folder(store.root.parent / "procedural", config.procedural, config.seed)
-    return GlbFolder(folder)
+    return GlbFolder(folder, config.limits)
 
 
 def build_objects(names: list[str], config: BuildConfig, store: Store, *, dry_run: bool) -> Outcome:

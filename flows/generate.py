@@ -19,7 +19,7 @@ from storage.dataset import ClipWindow, Dataset
 from storage.errors import InputError
 from storage.manifest import Manifest
 from storage.pictures import crop_and_resize, read_picture
-from storage.sources.glb import digest_asset, load_glb, read_provenance
+from storage.sources.glb import digest_asset, read_object
 from storage.sources.session import SessionFolder
 from storage.store import Store
 from storage.video import write_video
@@ -91,9 +91,11 @@ def compose(motion: Motion) -> tuple[Clip, Mapping[str, str]]:
     if motion.glb is not None:
         if not objects:
             raise InputError(f"{motion.session}: no object to replace", code="config")
-        mesh = moved_to(load_glb(motion.glb, centred=True), objects[0].mesh)
+        mesh, provenance = read_object(motion.glb, centred=True)
         digest = digest_asset(motion.glb)
-        first = replace(objects[0], mesh=mesh, digest=digest, provenance=read_provenance(motion.glb))
+        first = replace(
+            objects[0], mesh=moved_to(mesh, objects[0].mesh), digest=digest, provenance=provenance
+        )
         objects = (first, *objects[1:])
         digests = {**digests, f"objects/{first.name}/mesh": digest}
     backgrounds = {camera: _plate(motion, clip, camera)}

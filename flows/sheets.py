@@ -18,11 +18,12 @@ from flows.pictures import (
     resized,
     row,
 )
+from render.lighting import UNLIT
 from render.six_views import VIEWS, SixViewConfig, canonicalize, render_six_views
 from storage.dataset import Dataset
 from storage.errors import InputError
 from storage.manifest import dataset_names
-from storage.sources.glb import SUFFIXES, load_glb
+from storage.sources.glb import SUFFIXES, read_object
 from storage.store import Store
 
 PANEL_HEIGHT = 192  # pixels
@@ -33,8 +34,7 @@ MOST_CLIPS = 24  # of a dataset's sheet
 def contact_sheet(subject: str, store: Store, dataset: str) -> Picture:
     """Return the sheet of a GLB file, of a dataset (its name), or of a clip of `dataset` (its id)."""
     if Path(subject).suffix.lower() in SUFFIXES:
-        mesh, _, _ = canonicalize(load_glb(Path(subject), centred=True))
-        return views_row(render_six_views(mesh, SixViewConfig(size=PANEL_HEIGHT)))
+        return object_sheet(Path(subject))
     if subject in dataset_names(store):
         return dataset_sheet(Dataset.open(store, subject))
     if "/" not in subject:
@@ -42,6 +42,20 @@ def contact_sheet(subject: str, store: Store, dataset: str) -> Picture:
         message = f"{subject}: neither a .glb file, a clip's id nor a dataset (there are: {known})"
         raise InputError(message, code="no-dataset")
     return clip_sheet(Dataset.open(store, dataset), subject)
+
+
+def object_sheet(path: Path) -> Picture:
+    """Show a mesh file's six views, lit and in its own colours, under what it holds."""
+    mesh, provenance = read_object(path, centred=True)
+    extents = " x ".join(f"{extent:.4g}" for extent in np.ptp(mesh.vertices, axis=0))
+    told = [f"{len(mesh.faces)} triangles", f"{len(mesh.materials)} materials", f"{extents} m"]
+    told += [f"{key}: {provenance[key]}" for key in ("licence", "left_out") if key in provenance]
+    canonical, _, _ = canonicalize(mesh)
+    lit, unlit = (
+        views_row(render_six_views(canonical, SixViewConfig(size=PANEL_HEIGHT, lighting=lighting)))
+        for lighting in (SixViewConfig().lighting, UNLIT)
+    )
+    return labelled(column([lit, unlit]), f"{path.name}: {', '.join(told)} (below: unlit)")
 
 
 def views_row(views: NDArray[np.uint8]) -> Picture:

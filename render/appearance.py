@@ -37,7 +37,7 @@ class Surfaces(NamedTuple):
     @property
     def see_through(self) -> bool:
         """Whether a fragment can leave what is behind it visible."""
-        return bool(np.any(self.alpha_modes != ALPHA_MODES["opaque"]) or not np.all(self.double_sided))
+        return bool(np.any(self.alpha_modes != ALPHA_MODES["opaque"]))
 
 
 def build_surfaces(

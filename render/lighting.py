@@ -34,6 +34,10 @@ class LightingConfig(BaseModel, frozen=True, extra="forbid"):
     """Strength of highlights, of 1 for a mirror-white one."""
 
 
+# Everything in its own colour: what a surface sends back is its base colour, whichever way it faces.
+UNLIT = LightingConfig(sky=(1.0, 1.0, 1.0), ground=(1.0, 1.0, 1.0), lights=(), specular=0.0)
+
+
 class Lights(NamedTuple):
     """Light in camera space, in arrays that compiled code reads."""
 

@@ -4,7 +4,8 @@ Letters: N pictures, H rows, W columns, V vertices, F faces, n fragments.  Frame
 `rasterizers.protocol`; points and normals in the space of an OpenCV camera.
 See-through materials are exact up to `depth_layers` surfaces before one another: fragments are found nearest
 first, and each is put behind those that are there already; then the background shines through. They cast
-shadows as if they were opaque. Pictures are drawn `supersample` times as large and averaged in linear light.
+shadows as if they were opaque. The backs of single-sided materials are not drawn. Pictures are drawn
+`supersample` times as large and averaged in linear light.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class PaintingConfig(BaseModel, frozen=True, extra="forbid"):
     supersample: int = 2
     """Pictures are drawn this many times as large, then averaged: against shimmer."""
     depth_layers: int = 6
-    """Surfaces before one another that see-through materials (mask, blend, single-sided) can show."""
+    """Surfaces before one another that see-through materials (mask, blend) can show."""
     lighting: LightingConfig = LightingConfig()
     """All light."""
     shadow_texels: int = 512
@@ -82,6 +83,10 @@ class Painter:
         triangles = (faces + picture[:, None, None] * np.int32(num_vertices)).reshape(-1, 3)
         ranges = np.stack([picture * num_faces, np.full_like(picture, num_faces)], axis=1)
         lights_view = self._draw_lights_view(posed.points, triangles, ranges)
+        single_sided = ~self._surfaces.double_sided[self._surfaces.material_ids]
+        if single_sided.any():
+            for n, seen in enumerate(triangles.reshape(num_pictures, num_faces, 3)):
+                _remove_backs(posed.clip_vertices[n], faces, single_sided, seen)
         height, width = (self._config.supersample * extent for extent in background.shape[:2])
         canvas = self._blank_canvas((num_pictures, height, width, 4))
         see_through = np.zeros(num_pictures, np.int64)
@@ -144,7 +149,7 @@ class Painter:
         rgba = surfaces.factors[materials]
         multiply_texture(0, surfaces.uvs, rgba)
         multiply_vertex_colors(found.hit, found.weights, surfaces.faces, surfaces.colors, rgba)
-        rgba[:, 3] = self._alpha(found, materials, rgba[:, 3])
+        rgba[:, 3] = self._alpha(materials, rgba[:, 3])
         base = rgba[:, :3].copy()
         seen_normals = fragment_normals(*found[1:], surfaces.faces, normals, surfaces.against_normals)
         light_fragments(rgba, seen_normals, lit, *self._lights)
@@ -157,15 +162,12 @@ class Painter:
             rgba[:, :3] += glow[:, :3]
         return rgba
 
-    def _alpha(
-        self, found: Fragments, materials: NDArray[np.int32], alpha: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Return alpha [n] by each material's mode; 0 for the backs of single-sided materials."""
+    def _alpha(self, materials: NDArray[np.int32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return alpha [n] by each material's mode."""
         modes = self._surfaces.alpha_modes[materials]
         passes = alpha >= self._surfaces.alpha_cutoffs[materials]
         alpha = np.where(modes == ALPHA_MODES["mask"], passes, alpha)
-        alpha = np.where(modes == ALPHA_MODES["opaque"], 1, alpha)
-        return np.where(found.backs & ~self._surfaces.double_sided[materials], 0, alpha)
+        return np.where(modes == ALPHA_MODES["opaque"], 1, alpha)
 
     def _blank_canvas(self, shape: tuple[int, int, int, int]) -> NDArray[np.float32]:
         """Return zeros, in the last call's memory where that fits: fresh memory costs page faults."""
@@ -174,6 +176,25 @@ class Painter:
         canvas = self._canvas[: np.prod(shape)].reshape(shape)
         canvas[:] = 0
         return canvas
+
+
+@njit(nogil=True, cache=True)
+def _remove_backs(clip_vertices, faces, single_sided, triangles):  # type: ignore[no-untyped-def]
+    """Make triangles [F, 3] (faces in another numbering) pointless where a single-sided face shows its back.
+
+    The determinant of its corners' (x, y, w) has the sign of the facing at every point of it with w > 0.
+    """
+    for face in range(len(faces)):
+        if not single_sided[face]:
+            continue
+        a, b, c = clip_vertices[faces[face, 0]], clip_vertices[faces[face, 1]], clip_vertices[faces[face, 2]]
+        ax, ay, aw = np.float64(a[0]), np.float64(a[1]), np.float64(a[3])
+        bx, by, bw = np.float64(b[0]), np.float64(b[1]), np.float64(b[3])
+        cx, cy, cw = np.float64(c[0]), np.float64(c[1]), np.float64(c[3])
+        facing = ax * (by * cw - bw * cy) + ay * (bw * cx - bx * cw) + aw * (bx * cy - by * cx)
+        if facing > 0.0:
+            triangles[face, 1] = triangles[face, 0]
+            triangles[face, 2] = triangles[face, 0]
 
 
 @njit(nogil=True, cache=True)

@@ -171,8 +171,14 @@ def _bilinear(texels, linear, extent, level, repeats, u, v):  # type: ignore[no-
 
 @njit(nogil=True, cache=True)
 def _neighbours(index, size, repeats):  # type: ignore[no-untyped-def]
-    """Return a texel's index and the next one's; beyond the border they wrap around or are held."""
-    after = index + 1
+    """Return a texel's index, from −1 to `size`, and the next one's; beyond the border they wrap or are held.
+
+    The nearest filter reaches `size` where a coordinate is 1.
+    """
     if repeats:
-        return index + size if index < 0 else index, after - size if after >= size else after
-    return max(index, 0), min(after, size - 1)
+        if index < 0:
+            index += size
+        elif index >= size:
+            index -= size
+        return index, 0 if index + 1 == size else index + 1
+    return min(max(index, 0), size - 1), min(index + 1, size - 1)

@@ -4,28 +4,35 @@ A mesh is the file's default scene with every node transform baked in: +Y up, +Z
 rendered right raises InputError, whose code is the reason for its quarantine.
 """
 
-from collections.abc import Iterator
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from render.scene import Material, Mesh
 from storage.digests import digest_file, digest_json
 from storage.errors import InputError
+from storage.sources.glb_limits import USUAL_LIMITS, GlbLimits
 from storage.sources.gltf import Gltf, open_gltf, reporting_invalid
-from storage.sources.gltf_geometry import Placement, Primitive, read_primitive
+from storage.sources.gltf_arrays import PrimitiveArrays
+from storage.sources.gltf_geometry import Primitive, read_primitive
 from storage.sources.gltf_materials import MaterialReader, UvUse
+from storage.sources.gltf_scene import placed_meshes
+from storage.sources.outliers import main_cluster
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".glb", ".gltf")
 _SUPPORTED_EXTENSIONS = {
+    "EXT_mesh_gpu_instancing",
     "EXT_texture_avif",
     "EXT_texture_webp",
+    "KHR_draco_mesh_compression",
     "KHR_lights_punctual",
     "KHR_mesh_quantization",
+    "KHR_texture_basisu",
     "KHR_texture_transform",
     "KHR_xmp_json_ld",
 }
@@ -41,30 +48,45 @@ class _Part:
     uvs: NDArray[np.float64]  # [V, 2]
     emissive_uvs: NDArray[np.float64] | None  # [V, 2]; None: no emissive texture
     material_id: int
+    lost_texture: bool  # the material has a texture, the primitive no coordinates for it
 
 
-def load_glb(path: Path, *, centred: bool = False) -> Mesh:
-    """Read the default scene of a file as one mesh, in metres as the file states them.
+def load_glb(path: Path, *, centred: bool = False, limits: GlbLimits = USUAL_LIMITS) -> Mesh:
+    """Read the default scene of a file as one mesh, see `read_object`."""
+    return read_object(path, centred=centred, limits=limits)[0]
 
+
+def read_object(
+    path: Path, *, centred: bool = False, limits: GlbLimits = USUAL_LIMITS
+) -> tuple[Mesh, dict[str, str]]:
+    """Read the default scene of a file as one mesh, in metres as the file states them, and its provenance.
+
+    Parts that stand far away from the rest are left out, and textures without coordinates; the provenance
+    then says so (`left_out`).
     centred: subtract the bounding box's centre before rounding to float32, so that an object far from the
     origin keeps its shape. Raises InputError.
     """
-    gltf = open_gltf(path)
+    gltf = open_gltf(path, limits)
     with reporting_invalid(path), np.errstate(over="ignore", invalid="ignore"):  # results are checked
         _check_extensions(gltf)
         parts, materials = _read_parts(gltf)
         if not parts:
             raise InputError(f"{path}: no triangles in its scene", code="no-triangles")
-        return _join(path, parts, materials, centred)
+        kept = _without_strays(parts)
+        provenance = _provenance(gltf)
+        if left_out := _left_out(parts, kept):
+            logger.warning("%s: left out: %s", path, left_out)
+            provenance["left_out"] = left_out
+        return _join(path, kept, materials, centred), provenance
 
 
-def read_provenance(path: Path) -> dict[str, str]:
+def _provenance(gltf: Gltf) -> dict[str, str]:
     """Return what the file says of its own origin: source, licence, author (absent where it says nothing)."""
-    asset = open_gltf(path).tree["asset"]
+    asset = gltf.tree["asset"]
     extras = asset.get("extras")
     extras = extras if isinstance(extras, dict) else {}
     found = {
-        "source": extras.get("source", path.name),
+        "source": extras.get("source", gltf.path.name),
         "licence": extras.get("license", asset.get("copyright")),
         "author": extras.get("author"),
     }
@@ -74,7 +96,8 @@ def read_provenance(path: Path) -> dict[str, str]:
 class GlbFolder:
     """Every .glb and .gltf file below a folder, as a source of objects."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: GlbLimits = USUAL_LIMITS) -> None:
+        self._limits = limits
         if not path.is_dir():
             raise InputError(f"{path}: no such folder", code="missing-folder")
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -92,19 +115,18 @@ class GlbFolder:
 
     def load(self, object_id: str) -> tuple[Mesh, dict[str, str]]:
         """Return a mesh centred on its bounding box, and its provenance."""
-        path = self._paths[object_id]
-        return load_glb(path, centred=True), read_provenance(path)
+        return read_object(self._paths[object_id], centred=True, limits=self._limits)
 
     def digest(self, object_id: str) -> str:
         """Return the sha256 of the file's bytes, and of those it refers to."""
-        return digest_asset(self._paths[object_id])
+        return digest_asset(self._paths[object_id], self._limits)
 
 
-def digest_asset(path: Path) -> str:
+def digest_asset(path: Path, limits: GlbLimits = USUAL_LIMITS) -> str:
     """Return the sha256 of a file's bytes and of those of the files it refers to."""
     digest = digest_file(path)
     try:
-        gltf = open_gltf(path)
+        gltf = open_gltf(path, limits)
         with reporting_invalid(path):
             beside = gltf.external_files()
     except InputError:  # whoever loads it hears why; its bytes name it all the same
@@ -127,12 +149,19 @@ def _read_parts(gltf: Gltf) -> tuple[list[_Part], tuple[Material, ...]]:
     reader = MaterialReader(gltf)
     material_ids: dict[tuple[int | None, bool, bool], int] = {}
     materials: list[Material] = []
-    parts = []
-    for mesh, placement in _placed_meshes(gltf):
-        for tree in gltf.tree["meshes"][mesh]["primitives"]:
-            primitive = read_primitive(gltf, tree, placement)
+    arrays: dict[tuple[int, int], PrimitiveArrays] = {}
+    parts: list[_Part] = []
+    triangles = 0
+    for mesh, placement in placed_meshes(gltf):
+        for number, tree in enumerate(gltf.tree["meshes"][mesh]["primitives"]):
+            primitive = read_primitive(
+                arrays.setdefault((mesh, number), PrimitiveArrays(gltf, tree)), placement
+            )
             if primitive is None:
                 continue
+            triangles += len(primitive.faces)
+            gltf.check_limit("triangles", triangles)
+            gltf.check_limit("parts", len(parts) + 1)
             loaded = reader.read(tree.get("material"))
             base_uvs = _texture_uvs(primitive, loaded.base_color_uv)
             emissive_uvs = _texture_uvs(primitive, loaded.emissive_uv)
@@ -141,8 +170,26 @@ def _read_parts(gltf: Gltf) -> tuple[list[_Part], tuple[Material, ...]]:
                 material_ids[key] = len(materials)
                 materials.append(_without_lost_textures(loaded.material, base_uvs, emissive_uvs))
             uvs = _any_uvs(primitive) if base_uvs is None else base_uvs
-            parts.append(_Part(primitive, uvs, emissive_uvs, material_ids[key]))
+            lost = (loaded.base_color_uv is not None and base_uvs is None) or (
+                loaded.emissive_uv is not None and emissive_uvs is None
+            )
+            parts.append(_Part(primitive, uvs, emissive_uvs, material_ids[key], lost))
     return parts, tuple(materials)
+
+
+def _without_strays(parts: list[_Part]) -> list[_Part]:
+    lows = np.stack([part.primitive.positions.min(axis=0) for part in parts])
+    highs = np.stack([part.primitive.positions.max(axis=0) for part in parts])
+    kept = main_cluster(lows, highs, np.array([len(part.primitive.faces) for part in parts]))
+    return [part for part, keep in zip(parts, kept, strict=True) if keep]
+
+
+def _left_out(parts: list[_Part], kept: list[_Part]) -> str:
+    """Say what of the file the mesh lacks; empty where it lacks nothing."""
+    strays, lost = len(parts) - len(kept), sum(part.lost_texture for part in kept)
+    said = [f"{strays} of {len(parts)} parts, far from the others"] if strays else []
+    said += [f"textures of {lost} of {len(kept)} parts, without coordinates"] if lost else []
+    return "; ".join(said)
 
 
 def _texture_uvs(primitive: Primitive, use: UvUse | None) -> NDArray[np.float64] | None:
@@ -166,70 +213,6 @@ def _without_lost_textures(
     if emissive_uvs is None:
         material = replace(material, emissive_texture=None)
     return material
-
-
-def _placed_meshes(gltf: Gltf) -> Iterator[tuple[int, Placement]]:
-    """Yield the mesh of every node of the default scene, with where the node puts it."""
-    tree = gltf.tree
-    nodes = tree.get("nodes", [])
-    scene_from_node = _node_transforms(gltf)
-    if "scenes" in tree:
-        pending = list(reversed(tree["scenes"][tree.get("scene", 0)].get("nodes", [])))
-    else:
-        pending = list(reversed(range(len(nodes))))
-    seen = set()
-    while pending:
-        index = pending.pop()
-        if index in seen:
-            continue
-        seen.add(index)
-        node = nodes[index]
-        pending.extend(reversed(node.get("children", [])))
-        if "mesh" in node:
-            weights = node.get("weights", tree["meshes"][node["mesh"]].get("weights", ()))
-            joints = _joint_transforms(gltf, node, scene_from_node)
-            yield node["mesh"], Placement(scene_from_node[index], joints, tuple(weights))
-
-
-def _node_transforms(gltf: Gltf) -> dict[int, NDArray[np.float64]]:
-    """Return scene_from_node [4, 4] of every node; the nodes must form trees."""
-    nodes = gltf.tree.get("nodes", [])
-    children = [child for node in nodes for child in node.get("children", [])]
-    if len(set(children)) != len(children):
-        raise InputError(f"{gltf.path}: a node has two parents", code="node-tree")
-    pending = [(root, np.eye(4)) for root in set(range(len(nodes))) - set(children)]
-    scene_from_node = {}
-    while pending:
-        index, scene_from_parent = pending.pop()
-        scene_from_node[index] = scene_from_parent @ _parent_from_node(nodes[index])
-        pending.extend((child, scene_from_node[index]) for child in nodes[index].get("children", []))
-    if len(scene_from_node) != len(nodes):
-        raise InputError(f"{gltf.path}: a node is its own ancestor", code="node-tree")
-    return scene_from_node
-
-
-def _parent_from_node(node: dict[str, Any]) -> NDArray[np.float64]:
-    if "matrix" in node:
-        return np.array(node["matrix"], np.float64).reshape(4, 4).T  # stored by columns
-    transform = np.eye(4)
-    rotation = Rotation.from_quat(node.get("rotation", (0.0, 0.0, 0.0, 1.0))).as_matrix()
-    transform[:3, :3] = rotation * np.array(node.get("scale", (1.0, 1.0, 1.0)), np.float64)
-    transform[:3, 3] = node.get("translation", (0.0, 0.0, 0.0))
-    return transform
-
-
-def _joint_transforms(
-    gltf: Gltf, node: dict[str, Any], scene_from_node: dict[int, NDArray[np.float64]]
-) -> NDArray[np.float64] | None:
-    """Return scene_from_mesh [J, 4, 4] of each joint of a node's skin; None where it has no skin."""
-    if "skin" not in node:
-        return None
-    skin = gltf.tree["skins"][node["skin"]]
-    scene_from_joint = np.stack([scene_from_node[joint] for joint in skin["joints"]])
-    if "inverseBindMatrices" not in skin:
-        return scene_from_joint
-    joint_from_mesh = gltf.accessor(skin["inverseBindMatrices"]).reshape(-1, 4, 4).swapaxes(1, 2)
-    return scene_from_joint @ joint_from_mesh.astype(np.float64)
 
 
 def _join(path: Path, parts: list[_Part], materials: tuple[Material, ...], centred: bool) -> Mesh:

@@ -9,24 +9,25 @@ import base64
 import contextlib
 import json
 import struct
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import InputError
+from storage.sources.glb_limits import USUAL_LIMITS, GlbLimits
 
 _DTYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _LARGEST = {5120: 127.0, 5121: 255.0, 5122: 32767.0, 5123: 65535.0}  # what stands for one
 _COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _JSON_CHUNK = 0x4E4F534A
 _BINARY_CHUNK = 0x004E4942
-_MOST_ITEMS = 1 << 27  # of one accessor: 1.6 GB of positions
+_MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")  # no decoder of it has wheels
 
 
 @dataclass(frozen=True)
@@ -36,27 +37,36 @@ class Gltf:
     path: Path
     tree: dict[str, Any]
     binary: bytes  # the .glb's own chunk; empty in a .gltf
+    limits: GlbLimits = USUAL_LIMITS
+    started: float = field(default_factory=time.monotonic)  # seconds
+    _buffers: dict[int, bytes] = field(default_factory=dict)
 
-    @cached_property
-    def buffers(self) -> list[bytes]:
-        """Return the bytes of each buffer, at least as long as the tree says."""
-        buffers = []
-        for index, buffer in enumerate(self.tree.get("buffers", [])):
-            data = self.read_uri(buffer["uri"]) if "uri" in buffer else self.binary
+    def buffer(self, index: int) -> bytes:
+        """Return the bytes of a buffer, at least as long as the tree says."""
+        if index not in self._buffers:
+            buffer = self.tree["buffers"][index]
+            own = self.binary if index == 0 else b""  # only the first may be the .glb's chunk
+            data = self.read_uri(buffer["uri"]) if "uri" in buffer else own
             if len(data) < buffer["byteLength"]:
                 found, wanted = f"{len(data)} bytes", f"{buffer['byteLength']}"
                 raise InputError.mismatch(
                     self.path, f"buffers[{index}]", found=found, wanted=wanted, code="truncated"
                 )
-            buffers.append(data)
-        return buffers
+            self._buffers[index] = data
+        return self._buffers[index]
 
     def view(self, index: int) -> bytes:
         """Return the bytes of a buffer view."""
+        self.check_time()
         view = self.tree["bufferViews"][index]
+        needed = [name for name in _MESHOPT if name in view.get("extensions", {})]
+        if needed and "uri" not in self.tree["buffers"][view["buffer"]]:  # no uncompressed copy
+            raise InputError(
+                f"{self.path}: bufferViews[{index}] needs {needed[0]}", code="unsupported-extension"
+            )
         start = view.get("byteOffset", 0)
         stop = start + view["byteLength"]
-        data = self.buffers[view["buffer"]]
+        data = self.buffer(view["buffer"])
         if not 0 <= start <= stop <= len(data):
             found, wanted = f"bytes {start} to {stop}", f"within {len(data)}"
             raise InputError.mismatch(
@@ -64,13 +74,19 @@ class Gltf:
             )
         return data[start:stop]
 
+    def count(self, index: int) -> int:
+        """Return how many items an accessor has."""
+        count = int(self.tree["accessors"][index]["count"])
+        if count < 0:
+            raise InputError(f"{self.path}: accessors[{index}] has {count} items", code="accessor-range")
+        self.check_limit("triangles", count // 3)
+        return count
+
     def accessor(self, index: int) -> NDArray[Any]:
         """Return an accessor's values [count, columns]; normalised integers come as float64 in [-1, 1]."""
         accessor = self.tree["accessors"][index]
         dtype = np.dtype(_DTYPES[accessor["componentType"]]).newbyteorder("<")
-        count, columns = accessor["count"], _COLUMNS[accessor["type"]]
-        if not 0 <= count <= _MOST_ITEMS:
-            raise InputError(f"{self.path}: accessors[{index}] has {count} items", code="accessor-range")
+        count, columns = self.count(index), _COLUMNS[accessor["type"]]
         if "bufferView" in accessor:
             values = self._items(accessor, count, columns, dtype)
         else:  # all zeros, for sparse values to fill
@@ -80,6 +96,10 @@ class Gltf:
             rows = self._items(sparse["indices"], sparse["count"], 1, index_dtype)[:, 0]
             values = values.copy()
             values[rows] = self._items(sparse["values"], sparse["count"], columns, dtype)
+        return self.unpacked(values, accessor)
+
+    def unpacked(self, values: NDArray[Any], accessor: dict[str, Any]) -> NDArray[Any]:
+        """Return stored values as numbers: those of a normalised accessor as float64 in [-1, 1]."""
         if accessor.get("normalized"):
             return np.maximum(values / _LARGEST[accessor["componentType"]], -1.0)
         return values
@@ -110,6 +130,25 @@ class Gltf:
             raise InputError(f"{self.path}: {uri}: no such file beside it", code="missing-file")
         return path.read_bytes()
 
+    def check_limit(self, name: Literal["triangles", "parts"], found: int) -> None:
+        """Raise InputError where there are more triangles or parts than there may be."""
+        most = getattr(self.limits, name)
+        if found > most:
+            raise InputError.mismatch(
+                self.path,
+                name,
+                found=found,
+                wanted=f"at most {most} (limits.{name})",
+                code=f"too-many-{name}",
+            )
+
+    def check_time(self) -> None:
+        """Raise InputError once reading has taken longer than it may."""
+        if time.monotonic() - self.started > self.limits.seconds:
+            raise InputError(
+                f"{self.path}: not read after {self.limits.seconds:g} s (limits.seconds)", code="too-slow"
+            )
+
     def external_path(self, uri: str) -> Path:
         """Return the file that a relative URI names; it must not leave the asset's folder."""
         folder = self.path.parent.resolve()
@@ -137,9 +176,10 @@ def reporting_invalid(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: invalid glTF: {reason}", code="invalid-gltf") from error
 
 
-def open_gltf(path: Path) -> Gltf:
-    """Read a .glb or .gltf file's container; InputError says why where it is none."""
+def open_gltf(path: Path, limits: GlbLimits = USUAL_LIMITS) -> Gltf:
+    """Read a .glb or .gltf file's container; InputError says why where it is none, or too large a one."""
     try:
+        _check_size(path, [path], limits)
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", code="missing-file") from error
@@ -155,7 +195,17 @@ def open_gltf(path: Path) -> Gltf:
     version = str(tree["asset"].get("version", ""))
     if version.partition(".")[0] != "2":
         raise InputError.mismatch(path, "asset.version", found=version, wanted="2.x", code="gltf-version")
-    return Gltf(path, tree, binary)
+    gltf = Gltf(path, tree, binary, limits)
+    with reporting_invalid(path):
+        _check_size(path, [path, *filter(Path.is_file, gltf.external_files())], limits)
+    return gltf
+
+
+def _check_size(path: Path, files: list[Path], limits: GlbLimits) -> None:
+    mebibytes = sum(file.stat().st_size for file in files) / 2**20
+    if mebibytes > limits.mebibytes:
+        found, wanted = f"{mebibytes:.6g} MiB", f"at most {limits.mebibytes:g} (limits.mebibytes)"
+        raise InputError.mismatch(path, "size", found=found, wanted=wanted, code="too-large")
 
 
 def _refuse_constant(name: str) -> float:

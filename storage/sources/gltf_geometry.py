@@ -6,17 +6,12 @@ node transforms may be far larger or smaller than the object.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from trimesh.util import triangle_strips_to_faces
 
 from storage.errors import InputError
-from storage.sources.gltf import Gltf
-
-_TRIANGLES, _STRIP, _FAN = 4, 5, 6
-_DRACO = "KHR_draco_mesh_compression"
+from storage.sources.gltf_arrays import PrimitiveArrays
 
 
 @dataclass(frozen=True)
@@ -39,96 +34,67 @@ class Primitive:
     uv_sets: dict[int, NDArray[np.float64]]  # [V, 2] by set
 
 
-def read_primitive(gltf: Gltf, tree: dict[str, Any], placement: Placement) -> Primitive | None:
+def read_primitive(arrays: PrimitiveArrays, placement: Placement) -> Primitive | None:
     """Return a primitive's triangles in the scene; None where it has none (points, lines)."""
-    if tree.get("mode", _TRIANGLES) not in (_TRIANGLES, _STRIP, _FAN):
+    if not arrays.has_triangles:
         return None
-    attributes = tree["attributes"]
-    if _DRACO in tree.get("extensions", {}) and "bufferView" not in _accessor(gltf, attributes["POSITION"]):
-        raise InputError(f"{gltf.path}: needs {_DRACO}", code="unsupported-extension")
-    positions = _morphed(gltf, tree, "POSITION", placement.weights)
-    faces = _read_faces(gltf, tree, len(positions))
+    faces = arrays.faces()
     if not len(faces):
         return None
     used, faces = np.unique(faces, return_inverse=True)
     faces = faces.reshape(-1, 3)
-    scene_from_mesh = _vertex_transforms(gltf, attributes, placement, used)  # [V or 1, 3, 4]
+    scene_from_mesh = _vertex_transforms(arrays, placement, used)  # [V or 1, 3, 4]
     if np.linalg.det(scene_from_mesh[0, :, :3]) < 0:  # a mirror turns triangles inside out
         faces = faces[:, ::-1]
-    positions = _apply(scene_from_mesh, positions[used])
-    colors = gltf.accessor(attributes["COLOR_0"])[used] if "COLOR_0" in attributes else None
-    uv_sets = _read_uv_sets(gltf, attributes, used)
-    _check_finite(gltf, [positions, *uv_sets.values(), *([] if colors is None else [colors])])
-    if "NORMAL" not in attributes:
+    positions = _apply(scene_from_mesh, _morphed(arrays, "POSITION", placement.weights)[used])
+    colors = arrays.attribute("COLOR_0")[used] if arrays.names("COLOR_0") else None
+    uv_sets = {
+        int(name.removeprefix("TEXCOORD_")): arrays.attribute(name)[used]
+        for name in arrays.names("TEXCOORD_")
+    }
+    _check_finite(arrays, [positions, *uv_sets.values(), *([] if colors is None else [colors])])
+    if not arrays.names("NORMAL"):
         return _flat(positions, faces, colors, uv_sets)
-    normals = _morphed(gltf, tree, "NORMAL", placement.weights)[used]
+    normals = _morphed(arrays, "NORMAL", placement.weights)[used]
     normals = np.einsum("vij,vj->vi", _cofactors(scene_from_mesh), normals)
     return Primitive(positions, _repaired(normals, positions, faces), faces, _rgba(colors), uv_sets)
 
 
-def _accessor(gltf: Gltf, index: int) -> dict[str, Any]:
-    return gltf.tree["accessors"][index]
-
-
-def _read_uv_sets(
-    gltf: Gltf, attributes: dict[str, int], used: NDArray[np.int64]
-) -> dict[int, NDArray[np.float64]]:
-    """Return the texture coordinates [V, 2] of every set."""
-    names = [name for name in attributes if name.startswith("TEXCOORD_")]
-    return {int(name.removeprefix("TEXCOORD_")): gltf.accessor(attributes[name])[used] for name in names}
-
-
-def _check_finite(gltf: Gltf, arrays: list[NDArray[np.float64]]) -> None:
-    if not all(np.isfinite(values).all() for values in arrays):
+def _check_finite(arrays: PrimitiveArrays, values: list[NDArray[np.float64]]) -> None:
+    if not all(np.isfinite(each).all() for each in values):
         raise InputError(
-            f"{gltf.path}: a vertex's position, colour or texture coordinate is not finite", code="non-finite"
+            f"{arrays.gltf.path}: a vertex's position, colour or texture coordinate is not finite",
+            code="non-finite",
         )
 
 
-def _morphed(gltf: Gltf, tree: dict[str, Any], name: str, weights: tuple[float, ...]) -> NDArray[np.float64]:
+def _morphed(arrays: PrimitiveArrays, name: str, weights: tuple[float, ...]) -> NDArray[np.float64]:
     """Return an attribute [V, 3] with the weighted displacements of the morph targets added."""
-    values = gltf.accessor(tree["attributes"][name]).astype(np.float64)
-    for weight, target in zip(weights, tree.get("targets", []), strict=False):
-        if weight and name in target:
-            values = values + weight * gltf.accessor(target[name])
+    values = arrays.attribute(name).astype(np.float64)
+    for number, weight in enumerate(weights):
+        displacements = arrays.target(number, name) if weight else None
+        if displacements is not None:
+            values = values + weight * displacements
     return values
 
 
-def _read_faces(gltf: Gltf, tree: dict[str, Any], num_vertices: int) -> NDArray[np.int64]:
-    """Return vertex indices [F, 3] of triangles, whatever mode they are stored in."""
-    if "indices" in tree:
-        indices = gltf.accessor(tree["indices"])[:, 0].astype(np.int64)
-    else:
-        indices = np.arange(num_vertices)
-    if len(indices) and indices.max() >= num_vertices:
-        found, wanted = f"index {indices.max()}", f"below {num_vertices}"
-        raise InputError.mismatch(gltf.path, "indices", found=found, wanted=wanted, code="index-range")
-    mode = tree.get("mode", _TRIANGLES)
-    if len(indices) < 3:
-        return np.zeros((0, 3), np.int64)
-    if mode == _STRIP:
-        return triangle_strips_to_faces([indices])
-    if mode == _FAN:
-        return np.stack([np.full(len(indices) - 2, indices[0]), indices[1:-1], indices[2:]], axis=1)
-    return indices[: len(indices) // 3 * 3].reshape(-1, 3)
-
-
 def _vertex_transforms(
-    gltf: Gltf, attributes: dict[str, int], placement: Placement, used: NDArray[np.int64]
+    arrays: PrimitiveArrays, placement: Placement, used: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return scene_from_mesh [V, 3, 4] of each used vertex of a skin, else [1, 3, 4] for all of them."""
-    if placement.joints is None or "JOINTS_0" not in attributes:
+    if placement.joints is None or not arrays.names("JOINTS_0"):
         return placement.scene_from_mesh[None, :3]
     transforms = np.zeros((len(used), 3, 4))
     total = np.zeros((len(used), 1, 1))
-    influences = [name.removeprefix("JOINTS_") for name in attributes if name.startswith("JOINTS_")]
-    for influence in influences:
-        joints = gltf.accessor(attributes[f"JOINTS_{influence}"])[used].astype(np.int64)
-        weights = gltf.accessor(attributes[f"WEIGHTS_{influence}"])[used]
+    for name in arrays.names("JOINTS_"):
+        joints = arrays.attribute(name)[used].astype(np.int64)
+        weights = arrays.attribute(name.replace("JOINTS", "WEIGHTS"))[used]
         for joint, weight in zip(joints.T, weights.T, strict=True):
             transforms += weight[:, None, None] * placement.joints[joint, :3]
             total += weight[:, None, None]
-    return transforms / np.where(total > 0, total, 1.0)
+    # A vertex without weights follows its first joint, rather than collapse into the origin.
+    first = placement.joints[arrays.attribute("JOINTS_0")[used, 0].astype(np.int64), :3]
+    return np.where(total > 0, transforms / np.where(total > 0, total, 1.0), first)
 
 
 def _apply(transforms: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:

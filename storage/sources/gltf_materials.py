@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import opengl_basisu
 from numpy.typing import NDArray
 from PIL import Image
 from trimesh.visual.gloss import specular_to_pbr
@@ -21,7 +22,8 @@ from storage.sources.gltf import Gltf
 
 _WRAPS = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 _NEAREST = 9728
-_IMAGE_EXTENSIONS = ("EXT_texture_webp", "EXT_texture_avif")  # Pillow reads both
+_IMAGE_EXTENSIONS = ("EXT_texture_webp", "EXT_texture_avif", "KHR_texture_basisu")
+_KTX2 = b"\xabKTX 20\xbb\r\n\x1a\n"
 _ALPHA_MODES: Mapping[str, Literal["opaque", "mask", "blend"]] = {
     "OPAQUE": "opaque",
     "MASK": "mask",
@@ -136,15 +138,33 @@ class MaterialReader:
         return self._pictures[source]
 
     def _decode(self, source: int) -> Image.Image:
+        self.gltf.check_time()
         tree = self.gltf.tree["images"][source]
         data = self.gltf.view(tree["bufferView"]) if "bufferView" in tree else self.gltf.read_uri(tree["uri"])
         try:
+            if data.startswith(_KTX2):
+                texture = opengl_basisu.open(data)
+                self._check_size(source, (texture.width, texture.height))
+                return Image.fromarray(texture.transcode(opengl_basisu.Target.RGBA8).data)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # oddities that Pillow reads all the same
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                return _to_rgba(Image.open(io.BytesIO(data)))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning) as error:
+                picture = Image.open(io.BytesIO(data))
+                self._check_size(source, picture.size)
+                return _to_rgba(picture)
+        except InputError:
+            raise
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"{self.gltf.path}: images[{source}]: {error}", code="texture") from error
+
+    def _check_size(self, source: int, size: tuple[int, int]) -> None:
+        if max(size) > self.gltf.limits.texture_px:
+            found, wanted = (
+                f"{size[0]} x {size[1]}",
+                f"at most {self.gltf.limits.texture_px} (limits.texture_px)",
+            )
+            raise InputError.mismatch(
+                self.gltf.path, f"images[{source}]", found=found, wanted=wanted, code="texture-size"
+            )
 
 
 def _to_rgba(picture: Image.Image) -> Image.Image:

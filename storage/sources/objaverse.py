@@ -28,7 +28,8 @@ from render.scene import Mesh
 from storage.digests import digest_bytes, digest_file
 from storage.download import DownloadConfig, Downloader
 from storage.errors import InputError
-from storage.sources.glb import load_glb
+from storage.sources.glb import read_object
+from storage.sources.glb_limits import USUAL_LIMITS, GlbLimits
 from storage.sources.ledger import FETCHED, Entry, Ledger
 
 Licence = Literal["cc0", "by", "by-sa", "by-nc", "by-nc-sa", "by-nd", "by-nc-nd"]
@@ -88,8 +89,9 @@ class Annotation:
 class Objaverse:
     """The chosen objects of Objaverse; may be shared by threads."""
 
-    def __init__(self, config: ObjaverseConfig) -> None:
+    def __init__(self, config: ObjaverseConfig, limits: GlbLimits = USUAL_LIMITS) -> None:
         self.config = config
+        self._limits = limits
         self.ledger = Ledger(config.folder / "ledger.jsonl")
         self._downloader = Downloader(config.download)
         self._failed: dict[str, InputError] = {}  # uids and index files: not asked for twice in one run
@@ -143,7 +145,9 @@ class Objaverse:
             "title": stated.title,
             "uid": uid,
         }
-        return load_glb(path, centred=True), {key: value for key, value in provenance.items() if value}
+        mesh, own = read_object(path, centred=True, limits=self._limits)
+        provenance["left_out"] = own.get("left_out", "")
+        return mesh, {key: value for key, value in provenance.items() if value}
 
     def digest(self, uid: str) -> str:
         """Return the sha256 of an object's file, which is fetched if need be."""

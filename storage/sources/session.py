@@ -29,7 +29,7 @@ from storage.digests import digest_arrays, digest_file, digest_json
 from storage.errors import InputError
 from storage.pictures import read_picture
 from storage.sources.arrays import ArrayFile, Shapes
-from storage.sources.glb import digest_asset, load_glb, read_provenance
+from storage.sources.glb import digest_asset, read_object
 from storage.video import VideoFile
 
 logger = logging.getLogger(__name__)
@@ -222,13 +222,14 @@ class SessionFolder:
         world_from_object = np.where(valid[:, None, None], arrays["world_from_object"], np.eye(4))
         _check_rigid(world_from_object, f"{name}_world_from_object", self._objects.path)
         mesh_path = self._mesh_path(name)
+        mesh, provenance = read_object(mesh_path)
         return ObjectMotion(
             name=name,
-            mesh=load_glb(mesh_path),
+            mesh=mesh,
             world_from_object=world_from_object.astype(np.float32),
             valid=valid,
             digest=digest_asset(mesh_path),
-            provenance=read_provenance(mesh_path),
+            provenance=provenance,
         )
 
     def _mesh_path(self, name: str) -> Path:

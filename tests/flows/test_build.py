@@ -13,6 +13,7 @@ from render.six_views import SixViewConfig
 from render.trajectories import seed_generator
 from storage.dataset import Dataset
 from storage.download import DownloadConfig
+from storage.sources.glb_limits import GlbLimits
 from storage.sources.glb_writer import encode_glb
 from storage.sources.objaverse import ObjaverseConfig
 from storage.store import Store
@@ -60,6 +61,12 @@ def test_a_file_name_that_is_no_utf_8_is_set_aside_alone(
     assert [row.session for row in outcome.rows] == ["object:box"]
     entries = Dataset.open(store, config.dataset).manifest.quarantined
     assert [entry.input for entry in entries] == [r"object:cup\udcff", r"object:mug\udcff"]
+
+
+def test_object_beyond_a_limit_is_set_aside(config: BuildConfig, store: Store) -> None:
+    outcome = run(config.model_copy(update={"limits": GlbLimits(triangles=12)}), store)
+    codes = {entry.input: entry.code for entry in outcome.quarantined}
+    assert codes == {"object:mug": "too-many-triangles", "object:torn": "truncated"}
 
 
 def test_clips_can_be_read(config: BuildConfig, store: Store) -> None:

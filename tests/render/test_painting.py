@@ -168,6 +168,48 @@ def test_single_sided_surface_is_invisible_from_behind() -> None:
     np.testing.assert_array_equal(paint(back, background=77)[4, 4], [77, 77, 77, 0])
 
 
+def test_what_is_behind_many_backs_is_seen() -> None:
+    """More of them than depth layers: backs are no see-through surfaces, they are not there at all."""
+    front = square(replace(UNLIT, double_sided=False), z=0.5)
+    back = replace(square(front.materials[0]), faces=front.faces[:, ::-1].copy())
+    backs = [
+        replace(back, vertices=back.vertices + np.array([0, 0, z], np.float32))
+        for z in np.linspace(-0.9, 0.4, 12)
+    ]
+    np.testing.assert_array_equal(paint(front, *backs), np.full((SIZE, SIZE, 4), 255))
+
+
+@pytest.mark.parametrize(("w", "front"), [(1.5, [0, 3, 2]), (-0.5, [0, 2, 3])])
+def test_back_seen_in_perspective_is_not_drawn(w: float, front: list[int]) -> None:
+    """A corner that passes behind the viewer turns the triangle's other side to the picture."""
+    for corners, covered in ((front, True), (front[::-1], False)):
+        mesh = replace(square(replace(UNLIT, double_sided=False)), faces=np.array([corners], np.int32))
+        mesh = replace(mesh, material_ids=np.zeros(1, np.int32))
+        painter = Painter(
+            build_surfaces([mesh], mesh.faces, winding_against_normals(mesh)),
+            lights_in_camera(DARK, np.eye(4)),
+            PaintingConfig(rasterizer="numba"),
+        )
+        depths = np.array([[1], [2], [3], [w]], np.float32)
+        clip_vertices = np.concatenate([mesh.vertices * depths, depths], axis=1)[None]
+        posed = PosedSurfaces(mesh.vertices[None], mesh.normals[None], clip_vertices)
+        picture = painter.paint(posed, np.zeros((SIZE, SIZE, 3), np.uint8))
+        assert (picture[..., 3] > 0).any() == covered
+
+
+@pytest.mark.parametrize("texels", [64, 200, 1024])
+def test_fine_texture_does_not_shimmer(texels: int) -> None:
+    """A checkerboard finer than pixels is its mean light wherever it moves."""
+    row, column = np.indices((texels, texels))
+    pixels = np.full((texels, texels, 4), 255, np.uint8)
+    pixels[..., :3] *= ((row + column) % 2)[..., None].astype(np.uint8)
+    mesh = square(replace(UNLIT, base_color_texture=Texture(pixels)))
+    for shift in np.linspace(0, 0.1, 5):
+        moved = replace(mesh, vertices=mesh.vertices + np.array([shift, shift / 3, 0], np.float32))
+        inside = paint(moved)[1:-1, 1:-1, :3].astype(int)
+        assert np.abs(inside - code(0.5)).max() <= 8
+
+
 def test_half_covered_pixels_are_half_light_and_half_coverage() -> None:
     mesh = square()
     vertices = mesh.vertices.copy()

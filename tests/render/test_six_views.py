@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from render.lighting import UNLIT
 from render.scene import Material, Mesh
 from render.six_views import VIEWS, SixViewConfig, canonicalize, render_six_views, sample_points
 
@@ -76,6 +77,13 @@ def test_each_view_has_its_right_and_up(
         row, column = np.nonzero(view[..., 3])
         middle = np.array([row.mean(), column.mean()]) - 31.5
         np.testing.assert_allclose(middle, np.array([row_sign, column_sign]) * 0.4 * 32 / 1.04, atol=0.6)
+
+
+def test_unlit_views_have_the_base_colours() -> None:
+    mesh, *_ = canonicalize(coloured_box())
+    views = render_six_views(mesh, CONFIG.model_copy(update={"lighting": UNLIT}))
+    for view, name in zip(views, VIEWS, strict=True):
+        np.testing.assert_array_equal(view[32, 32, :3], 255 * np.array(SIDES[name][1]))
 
 
 def test_all_views_have_one_scale() -> None:

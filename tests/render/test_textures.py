@@ -53,6 +53,14 @@ def test_wrap_modes(wrap: str, expected: list[float]) -> None:
     np.testing.assert_allclose(alpha, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("wrap", "expected"), [("clamp", 0.6), ("mirror", 0.6), ("repeat", 0.0)])
+def test_nearest_filter_stays_inside_at_the_far_border(wrap: str, expected: float) -> None:
+    """At u = 1, and a hair below 0, which repeats as 1 once it is rounded."""
+    beyond = -1e-20 if wrap == "repeat" else 1.0
+    alpha = sample(ramp(wrap, nearest=True), [(1.0, 0.5), (beyond, 0.5), (beyond, 1.0)])[:, 3]
+    np.testing.assert_allclose(alpha, expected, atol=1e-6)
+
+
 def test_nearest_filter_takes_one_texel_when_magnified() -> None:
     alpha = sample(ramp(nearest=True), [(0.26, 0.5), (0.49, 0.5), (0.51, 0.5)])[:, 3]
     np.testing.assert_allclose(alpha, [0.2, 0.2, 0.4], atol=1e-6)

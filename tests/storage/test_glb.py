@@ -5,12 +5,13 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import DracoPy
 import numpy as np
 import pytest
 
 from render.scene import Mesh
 from storage.errors import InputError
-from storage.sources.glb import GlbFolder, load_glb, read_provenance
+from storage.sources.glb import GlbFolder, load_glb, read_object
 from storage.sources.glb_writer import encode_glb, write_glb
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def test_written_mesh_reads_back_exactly(tmp_path: Path, mesh: Mesh) -> None:
         names = ("name", "base_color_factor", "emissive_factor", "alpha_mode", "alpha_cutoff", "double_sided")
         for name in (*names, "unlit"):
             assert getattr(got, name) == getattr(wanted, name), name
-    assert read_provenance(tmp_path / "box.glb")["licence"] == "CC0"
+    assert read_object(tmp_path / "box.glb")[1]["licence"] == "CC0"
 
 
 def test_same_mesh_gives_the_same_bytes(mesh: Mesh) -> None:
@@ -207,3 +208,77 @@ def test_unusable_folder_is_named(tmp_path: Path) -> None:
         GlbFolder(tmp_path / "none")
     with pytest.raises(InputError, match=r"no \.glb or \.gltf file"):
         GlbFolder(tmp_path)
+
+
+def test_instances_stand_where_their_attributes_say(tmp_path: Path, builder: "Builder") -> None:
+    turned = np.array([[0, 0, 0, 1], [0, 0, np.sqrt(0.5), np.sqrt(0.5)]], np.float32)  # by 0 and 90° about z
+    attributes = {
+        "TRANSLATION": builder.accessor(np.array([[0, 0, 0], [5, 0, 0]], np.float32)),
+        "ROTATION": builder.accessor(turned),
+        "SCALE": builder.accessor(np.array([[1, 1, 1], [2, 2, 2]], np.float32)),
+    }
+    tree = builder.triangle()
+    tree["nodes"][0]["translation"] = [0, 0, 7]
+    tree["nodes"][0]["extensions"] = {"EXT_mesh_gpu_instancing": {"attributes": attributes}}
+    tree["extensionsRequired"] = ["EXT_mesh_gpu_instancing"]
+    read = load_glb(builder.save(tmp_path / "a.glb", **tree))
+    x, y, z = builder.TRIANGLE.T
+    second = np.stack([5 - 2 * y, 2 * x, z], axis=1)
+    assert np.allclose(
+        read.vertices, np.concatenate([builder.TRIANGLE, second]) + np.array([0, 0, 7]), atol=1e-5
+    )
+
+
+def test_unequal_instance_attributes_are_quarantined(tmp_path: Path, builder: "Builder") -> None:
+    attributes = {
+        "TRANSLATION": builder.accessor(np.zeros((2, 3), np.float32)),
+        "SCALE": builder.accessor(np.ones((3, 3), np.float32)),
+    }
+    tree = builder.triangle()
+    tree["nodes"][0]["extensions"] = {"EXT_mesh_gpu_instancing": {"attributes": attributes}}
+    assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "instances"
+
+
+def test_vertex_without_weights_follows_its_first_joint(tmp_path: Path, builder: "Builder") -> None:
+    attributes = {
+        "POSITION": builder.accessor(builder.TRIANGLE),
+        "JOINTS_0": builder.accessor(np.tile(np.array([1, 0, 0, 0], np.uint8), (3, 1))),
+        "WEIGHTS_0": builder.accessor(np.zeros((3, 4), np.float32)),
+    }
+    tree = builder.one_primitive(attributes=attributes)
+    tree["nodes"] = [{"mesh": 0, "skin": 0}, {}, {"translation": [0, 4, 0]}]
+    tree["scenes"] = [{"nodes": [0, 1, 2]}]
+    tree["skins"] = [{"joints": [1, 2]}]
+    read = load_glb(builder.save(tmp_path / "a.glb", **tree))
+    assert np.allclose(read.vertices, builder.TRIANGLE + np.array([0, 4, 0]))
+
+
+@pytest.mark.parametrize(("distance_m", "kept"), [(20.0, 3), (1000.0, 2)])
+def test_stray_copy_is_left_out_and_reported(
+    tmp_path: Path, builder: "Builder", distance_m: float, kept: int
+) -> None:
+    tree = builder.triangle()
+    places = ([0, 0, 0], [1, 0, 0], [distance_m, 0, 0])
+    tree["nodes"] = [{"mesh": 0, "translation": place} for place in places]
+    tree["scenes"] = [{"nodes": [0, 1, 2]}]
+    mesh, provenance = read_object(builder.save(tmp_path / "a.glb", **tree))
+    assert len(mesh.faces) == kept
+    assert provenance.get("left_out") == (None if kept == 3 else "1 of 3 parts, far from the others")
+
+
+def test_draco_geometry_is_decoded(tmp_path: Path, builder: "Builder") -> None:
+    rng = np.random.default_rng(0)
+    points, faces = rng.random((50, 3)).astype(np.float32), rng.integers(0, 50, (90, 3)).astype(np.uint32)
+    data = DracoPy.encode(points, faces, quantization_bits=20, preserve_order=True)
+    builder.tree["accessors"] = [{"componentType": 5126, "count": 50, "type": "VEC3"}]
+    compressed = {"bufferView": builder.view(data), "attributes": {"POSITION": 0}}
+    tree = builder.one_primitive(
+        attributes={"POSITION": 0}, extensions={"KHR_draco_mesh_compression": compressed}
+    )
+    tree["extensionsRequired"] = ["KHR_draco_mesh_compression"]
+    read = load_glb(builder.save(tmp_path / "a.glb", **tree))
+    assert np.allclose(read.vertices[read.faces], points[faces], atol=1e-5)
+    builder.tree["accessors"][0]["count"] = 60
+    assert code_of(builder.save(tmp_path / "b.glb", **tree)) == "draco"
+    builder.binary = bytes(len(builder.binary))
+    assert code_of(builder.save(tmp_path / "c.glb", **tree)) == "draco"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 from render.scene import Mesh
 from storage.errors import InputError
 from storage.sources.glb import digest_asset, load_glb
+from storage.sources.glb_limits import GlbLimits
 from storage.sources.glb_writer import encode_glb
 
 if TYPE_CHECKING:
@@ -88,15 +90,96 @@ def test_damaged_files_load_or_are_quarantined(tmp_path: Path, mesh: Mesh, seed:
 
 
 @pytest.mark.parametrize(
-    "uri", ["../secret.bin", "/etc/hostname", "http://a.example/b.bin", "a/../../secret.bin"]
+    "uri",
+    [
+        "../secret.bin",
+        "%2e%2e/secret.bin",
+        "a/../../secret.bin",
+        "/etc/hostname",
+        "http://a.example/b.bin",
+        "file:///etc/hostname",
+        "link.bin",
+        "linked/secret.bin",
+    ],
 )
 def test_uri_must_not_leave_the_folder(tmp_path: Path, builder: "Builder", uri: str) -> None:
     (tmp_path / "secret.bin").write_bytes(builder.TRIANGLE.tobytes())
     (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link.bin").symlink_to("../secret.bin")
+    (tmp_path / "in" / "linked").symlink_to("..")
     tree = {**builder.tree, **builder.triangle(), "buffers": [{"uri": uri, "byteLength": 36}]}
     path = tmp_path / "in" / "a.gltf"
     path.write_text(json.dumps(tree))
     assert code_of(path) == "unsafe-uri"
+
+
+def test_meshopt_without_an_uncompressed_copy_is_quarantined(tmp_path: Path, builder: "Builder") -> None:
+    """Not required, so a reader that skips the extension would read the wrong buffer or zeros."""
+    tree = builder.triangle()
+    builder.tree["bufferViews"][0]["extensions"] = {"EXT_meshopt_compression": {"buffer": 0}}
+    assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "unsupported-extension"
+
+
+def test_only_the_first_buffer_is_the_binary_chunk(tmp_path: Path, builder: "Builder") -> None:
+    tree = {**builder.tree, **builder.triangle()}
+    tree["bufferViews"][0]["buffer"] = 1
+    path = builder.save(tmp_path / "a.glb", **tree)
+    data = path.read_bytes()
+    first = f'"buffers": [{{"byteLength": {len(builder.binary)}}}'.encode()
+    both = first + f',{{"byteLength":{len(builder.binary)}}}'.encode()
+    size = struct.unpack_from("<I", data, 12)[0]
+    text = data[20 : 20 + size].rstrip().replace(first, both)
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + data[20 + size :]
+    path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+    assert code_of(path) == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (GlbLimits(triangles=11), "too-many-triangles"),
+        (GlbLimits(mebibytes=0.001), "too-large"),
+        (GlbLimits(texture_px=8), "texture-size"),
+        (GlbLimits(seconds=1e-9), "too-slow"),
+    ],
+)
+def test_file_beyond_a_limit_is_quarantined(tmp_path: Path, mesh: Mesh, limits: GlbLimits, code: str) -> None:
+    path = tmp_path / "a.glb"
+    path.write_bytes(encode_glb(mesh))
+    assert len(load_glb(path, limits=GlbLimits(triangles=12, texture_px=16)).faces) == 12
+    with pytest.raises(InputError, match=r"a\.glb: .*limits\.") as caught:
+        load_glb(path, limits=limits)
+    assert caught.value.code == code
+
+
+def test_too_many_instances_are_quarantined(tmp_path: Path, builder: "Builder") -> None:
+    attributes = {"TRANSLATION": builder.accessor(np.zeros((5, 3), np.float32))}
+    tree = builder.triangle()
+    tree["nodes"][0]["extensions"] = {"EXT_mesh_gpu_instancing": {"attributes": attributes}}
+    path = builder.save(tmp_path / "a.glb", **tree)
+    assert len(load_glb(path, limits=GlbLimits(parts=5)).faces) == 5
+    with pytest.raises(InputError, match=r"limits\.parts") as caught:
+        load_glb(path, limits=GlbLimits(parts=4))
+    assert caught.value.code == "too-many-parts"
+
+
+def test_files_beside_count_towards_the_size(tmp_path: Path, builder: "Builder") -> None:
+    tree = {**builder.tree, **builder.triangle(), "buffers": [{"uri": "data.bin", "byteLength": 36}]}
+    path = tmp_path / "a.gltf"
+    path.write_text(json.dumps(tree))
+    (tmp_path / "data.bin").write_bytes(builder.TRIANGLE.tobytes() + bytes(2**21))
+    assert len(load_glb(path).faces) == 1
+    with pytest.raises(InputError, match=r"limits\.mebibytes"):
+        load_glb(path, limits=GlbLimits(mebibytes=1))
+
+
+def test_accessor_of_zeros_cannot_ask_for_more_memory_than_triangles_need(
+    tmp_path: Path, builder: "Builder"
+) -> None:
+    tree = builder.triangle()
+    builder.tree["accessors"][0] = {"componentType": 5126, "count": 10**9, "type": "VEC3"}
+    assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "too-many-triangles"
 
 
 def test_gltf_with_files_beside_it(tmp_path: Path, builder: "Builder") -> None:
@@ -126,5 +209,7 @@ def test_undecodable_texture_is_quarantined(tmp_path: Path, builder: "Builder") 
     tree |= {"materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]}
     tree |= {"images": [{"bufferView": builder.view(b"\x89PNG no")}], "textures": [{"source": 0}]}
     assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "texture"
-    tree["textures"] = [{"extensions": {"KHR_texture_basisu": {"source": 0}}}]
+    tree["images"] = [{"bufferView": builder.view(b"\xabKTX 20\xbb\r\n\x1a\n" + bytes(80))}]
+    assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "texture"
+    tree["textures"] = [{"extensions": {"MSFT_texture_dds": {"source": 0}}}]
     assert code_of(builder.save(tmp_path / "a.glb", **tree)) == "unsupported-texture"

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
-from storage.sources.glb import load_glb
+from render.lighting import UNLIT
+from render.six_views import SixViewConfig, canonicalize, render_six_views
+from storage.sources.glb import load_glb, read_object
 
 if TYPE_CHECKING:
     from conftest import Builder
@@ -95,6 +98,38 @@ def test_texture_without_coordinates_leaves_the_factor(tmp_path: Path, builder: 
     source = builder.picture(np.zeros((2, 2, 4), np.uint8))
     color = {"baseColorTexture": {"index": 0}, "baseColorFactor": [1, 0, 0, 1]}
     tree = builder.triangle(material=0) | {"materials": [{"pbrMetallicRoughness": color}]}
-    (read,) = load_glb(builder.save(tmp_path / "a.glb", **tree, textures=[{"source": source}])).materials
+    path = builder.save(tmp_path / "a.glb", **tree, textures=[{"source": source}])
+    mesh, provenance = read_object(path)
+    (read,) = mesh.materials
     assert read.base_color_texture is None
     assert read.base_color_factor == (1, 0, 0, 1)
+    assert provenance["left_out"] == "textures of 1 of 1 parts, without coordinates"
+
+
+@pytest.mark.parametrize(
+    ("wrap", "stripes"),
+    [(10497, "GRGR"), (33648, "GGRR"), (33071, "GGGG")],
+)
+def test_file_is_drawn_as_its_sampler_and_transform_say(
+    tmp_path: Path, builder: "Builder", wrap: int, stripes: str
+) -> None:
+    """u runs from 0.5 to 2.5 over a texture of a red and a green half."""
+    corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
+    attributes = {
+        "POSITION": builder.accessor(corners),
+        "TEXCOORD_0": builder.accessor(np.full((4, 2), 9, np.float32)),
+        "TEXCOORD_1": builder.accessor((corners[:, :2] + 1) / 2),
+    }
+    indices = builder.accessor(np.array([0, 1, 2, 0, 2, 3], np.uint16))
+    source = builder.picture(np.array([[[255, 0, 0, 255], [0, 255, 0, 255]]], np.uint8))
+    transform = {"scale": [2, 1], "offset": [0.5, 0]}
+    use = {"index": 0, "texCoord": 1, "extensions": {"KHR_texture_transform": transform}}
+    tree = builder.one_primitive(attributes=attributes, indices=indices, material=0)
+    tree |= {"materials": [{"pbrMetallicRoughness": {"baseColorTexture": use}}]}
+    tree |= {"textures": [{"source": source, "sampler": 0}], "samplers": [{"wrapS": wrap, "magFilter": 9728}]}
+    mesh, *_ = canonicalize(load_glb(builder.save(tmp_path / "a.glb", **tree)))
+    front = render_six_views(mesh, SixViewConfig(size=64, lighting=UNLIT, rasterizer="numba"))[0]
+    colors = {"R": [255, 0, 0, 255], "G": [0, 255, 0, 255]}
+    places = np.array([-0.75, -0.25, 0.25, 0.75]) / np.sqrt(2) * 32 / 1.04 + 31.5
+    seen = front[32, np.rint(places).astype(int)]
+    np.testing.assert_array_equal(seen, [colors[stripe] for stripe in stripes])
