@@ -48,9 +48,9 @@ class ConvertConfig(BaseModel, frozen=True, extra="forbid"):
     """Cameras on the arc."""
     camera_arc_deg: float = Field(default=90.0, ge=0, lt=360)
     """From the first camera to the last, degrees about the vertical."""
-    width: int = Field(default=320, gt=0, multiple_of=2)
-    """Columns of every camera, pixels."""
-    height: int = Field(default=240, gt=0, multiple_of=2)
+    width: int = Field(default=256, gt=0, multiple_of=2)
+    """Columns of every camera, pixels; all is in the picture, and ingest crops squares."""
+    height: int = Field(default=256, gt=0, multiple_of=2)
     """Rows of every camera, pixels."""
     seed: int = 0
     """Of cameras, room, light and skin."""

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from render.hands.model import HandModel
 from render.hands.procedural import build_hand
+from render.transforms import transform
 from storage.errors import InputError
 from storage.sources.hot3d import read_hot3d
 from storage.sources.taco import read_taco
@@ -19,22 +21,25 @@ PUZZLE, KEYBOARD = "106957734975303", "37787722328019"
 
 
 class TestTaco:
-    def test_the_wrist_is_where_the_file_says(self, tmp_path: Path) -> None:
-        path = write_taco(tmp_path)
-        arrays = np.load(path)
-        for keep_shape in (True, False):
-            hand = read_taco(path, HANDS, keep_shape=keep_shape).hands["right"]
-            joints = HandModel(HANDS["right"], "right")(hand).joints
-            np.testing.assert_allclose(joints[:, 0], arrays["hand_trans"], atol=1e-6)
-            assert hand.shape.any() == keep_shape
-
-    def test_a_real_recording_is_read(self, shared_data: Path) -> None:
-        path = shared_data / "motion" / "taco" / "20231104_017.npz"
-        clip = read_taco(path, HANDS, keep_shape=False)
-        assert (clip.num_frames, clip.fps, list(clip.hands)) == (146, 30.0, ["right"])
-        joints = HandModel(HANDS["right"], "right")(clip.hands["right"]).joints
+    @pytest.mark.parametrize("side", ["left", "right"])
+    @pytest.mark.parametrize("keep_shape", [True, False])
+    def test_the_wrist_is_where_the_file_says(self, tmp_path: Path, side: str, keep_shape: bool) -> None:
+        path = write_taco(tmp_path, side)
+        hand = read_taco(path, HANDS, keep_shape=keep_shape).hands[side]
+        joints = HandModel(HANDS[side], side)(hand).joints
         np.testing.assert_allclose(joints[:, 0], np.load(path)["hand_trans"], atol=1e-6)
-        assert len(clip.objects[0].mesh.faces) == 2000
+        assert hand.shape.any() == keep_shape
+
+    def test_a_real_hand_grasps_its_object(self, shared_data: Path) -> None:
+        clip = read_taco(shared_data / "motion" / "taco" / "20231104_017.npz", HANDS, keep_shape=False)
+        assert (clip.num_frames, clip.fps, list(clip.hands)) == (146, 30.0, ["left"])
+        (moving,) = clip.objects
+        assert len(moving.mesh.faces) == 2000
+        hand = HandModel(HANDS["left"], "left")(clip.hands["left"])
+        surface = transform(moving.world_from_object, moving.mesh.vertices)
+        gaps = [cKDTree(surface[frame]).query(hand.vertices[frame])[0].min() for frame in (0, 50, 70, 90)]
+        assert gaps[0] > 0.01  # it reaches for it
+        assert max(gaps[1:]) < 0.01  # and holds it, though the procedural hand is another's
 
     @pytest.mark.parametrize(
         ("key", "value", "code"),
