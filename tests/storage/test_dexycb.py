@@ -176,6 +176,18 @@ def test_a_material_cannot_lead_out_of_its_folder(sequence: Path) -> None:
     assert load(sequence).objects[0].mesh.materials[0].base_color_texture is None
 
 
+@pytest.mark.parametrize("content", ["EPS", "torn"])
+def test_a_texture_of_another_kind_is_refused(sequence: Path, content: str) -> None:
+    texture = sequence.parents[1] / "models" / "025_mug" / "texture_map.png"
+    if content == "EPS":  # Pillow decodes it by running Ghostscript
+        Image.new("RGB", (4, 4)).save(texture, "EPS")
+    else:
+        texture.write_bytes(texture.read_bytes()[:-30])
+    with pytest.raises(InputError, match="a texture") as error:
+        load(sequence)
+    assert error.value.code == "picture"
+
+
 @pytest.mark.parametrize(
     "lost",
     [
