@@ -302,7 +302,7 @@ def main() -> None:
 def _check_paths(paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.exists():
-            raise InputError(f"{path}: no such folder", code="missing-folder")
+            raise InputError(f"{path}: no such file or folder", code="missing-folder")
 
 
 def _report(outcome: "Outcome", seconds: float, *, dry_run: bool, as_json: bool) -> None:
