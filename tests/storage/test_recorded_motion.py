@@ -12,6 +12,7 @@ from render.hands.model import HandModel
 from render.hands.procedural import build_hand
 from render.transforms import transform
 from storage.errors import InputError
+from storage.sources.graspxl import read_graspxl
 from storage.sources.hot3d import read_hot3d
 from storage.sources.taco import read_taco
 from tests.recordings import HOT3D_UID, write_hot3d, write_taco
@@ -105,3 +106,69 @@ class TestHot3d:
         recording, _ = write_hot3d(tmp_path)
         with pytest.raises(InputError, match="the mesh of no object"):
             read_hot3d(recording, tmp_path, HANDS, keep_shape=True)
+
+
+class TestGraspXl:
+    UID = "00000054c36d44a2a483bdbff31d8edf"
+
+    def test_a_real_hand_grasps_its_object(self, shared_data: Path) -> None:
+        path = shared_data / "motion" / "graspxl" / self.UID / "mano_1.npy"
+        clip = read_graspxl(path, HANDS)
+        assert (clip.id, clip.num_frames, list(clip.hands)) == (f"graspxl-{self.UID}-mano_1", 155, ["right"])
+        (moving,) = clip.objects
+        hand = HandModel(HANDS["right"], "right")(clip.hands["right"])
+        surface = transform(moving.world_from_object, moving.mesh.vertices)
+        gaps = [
+            cKDTree(surface[frame]).query(hand.joints[frame, 4::4])[0].mean() for frame in (0, 60, 100, 150)
+        ]
+        assert gaps[0] > 0.05  # it reaches for it
+        assert max(gaps[1:]) < 0.025  # and all five tips are near it
+
+    def test_a_file_cannot_run_code(self, tmp_path: Path) -> None:
+        trace, path = tmp_path / "trace", tmp_path / self.UID / "mano_1.npy"
+        path.parent.mkdir()
+        np.save(path, np.array(Runs(trace), object), allow_pickle=True)
+        with pytest.raises(InputError, match=r"mano_1\.npy: refers to") as error:
+            read_graspxl(path, HANDS)
+        assert error.value.code == "unsafe-pickle"
+        assert not trace.exists()
+        np.load(path, allow_pickle=True)
+        assert trace.exists()  # so the file was indeed live
+
+    @pytest.mark.parametrize(
+        ("content", "code"),
+        [
+            ({}, "missing-key"),
+            ([1], "missing-key"),
+            ({"right_hand": {"pose": np.zeros((2, 45))}, UID: {}}, "missing-key"),
+            ({"right_hand": {"pose": np.zeros((2, 48))}, UID: {}}, "shape"),
+            ({"right_hand": {"pose": np.full((2, 45), np.nan)}, UID: {}}, "non-finite"),
+        ],
+    )
+    def test_bad_content_is_named(self, tmp_path: Path, content: object, code: str) -> None:
+        path = tmp_path / self.UID / "mano_1.npy"
+        path.parent.mkdir()
+        boxed = np.empty((), object)
+        boxed[()] = content
+        np.save(path, boxed, allow_pickle=True)
+        with pytest.raises(InputError, match=path.name) as error:
+            read_graspxl(path, HANDS)
+        assert error.value.code == code
+
+    @pytest.mark.parametrize("data", [b"", b"no array", b"\x93NUMPY\x01\x00"])
+    def test_a_torn_file_is_named(self, tmp_path: Path, data: bytes) -> None:
+        path = tmp_path / "mano_1.npy"
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"not an \.npy") as error:
+            read_graspxl(path, HANDS)
+        assert error.value.code == "npy"
+
+
+class Runs:
+    """Makes a folder when an ordinary unpickler reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> object:
+        return Path.mkdir, (self.path,)
