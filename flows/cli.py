@@ -6,7 +6,7 @@ Flows are imported inside the verbs: Prefect and torch take seconds, and `--help
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from flows.options import (
     DatasetOption,
     DebugOption,
     DryRunOption,
+    FormatArgument,
     JsonOption,
     LibraryOption,
     LvisOption,
@@ -139,7 +140,7 @@ def synthesize(
 
 @app.command()
 def convert(
-    kind: Annotated[Literal["taco", "hot3d"], typer.Argument(metavar="FORMAT", help="taco or hot3d.")],
+    kind: FormatArgument,
     recordings: Annotated[list[Path], typer.Argument(metavar="RECORDING...", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the sessions.")],
     config: Annotated[Path, typer.Option("--config")] = CONFIGS / "convert.yaml",

@@ -27,12 +27,12 @@ from render.trajectories import seed_generator
 from render.transforms import rigid, transform
 from storage.digests import digest_file, digest_tree
 from storage.errors import InputError
-from storage.sources import hot3d, taco
+from storage.sources import graspxl, hot3d, taco
 from storage.sources.hand_parameters import HandArrays, move_hand, rest_wrist
 from storage.sources.session_writer import write_session
 
-Format = Literal["taco", "hot3d"]
-UP: Mapping[Format, tuple[float, float, float]] = {"taco": taco.UP, "hot3d": hot3d.UP}
+Format = Literal["taco", "hot3d", "graspxl"]
+UP: Mapping[Format, tuple[float, float, float]] = {"taco": taco.UP, "hot3d": hot3d.UP, "graspxl": graspxl.UP}
 
 
 class ConvertConfig(BaseModel, frozen=True, extra="forbid"):
@@ -48,9 +48,9 @@ class ConvertConfig(BaseModel, frozen=True, extra="forbid"):
     """Cameras on the arc."""
     camera_arc_deg: float = Field(default=90.0, ge=0, lt=360)
     """From the first camera to the last, degrees about the vertical."""
-    width: int = Field(default=320, gt=0, multiple_of=2)
-    """Columns of every camera, pixels."""
-    height: int = Field(default=240, gt=0, multiple_of=2)
+    width: int = Field(default=256, gt=0, multiple_of=2)
+    """Columns of every camera, pixels; all is in the picture, and ingest crops squares."""
+    height: int = Field(default=256, gt=0, multiple_of=2)
     """Rows of every camera, pixels."""
     seed: int = 0
     """Of cameras, room, light and skin."""
@@ -123,6 +123,8 @@ def read_recording(kind: Format, path: Path, hands: Hands, config: ConvertConfig
     keep_shape = config.mano is not None  # shapes are MANO's own, the procedural hand has others
     if kind == "taco":
         return taco.read_taco(path, hands.arrays, keep_shape=keep_shape)
+    if kind == "graspxl":
+        return graspxl.read_graspxl(path, hands.arrays)
     if config.library is None:
         raise InputError("HOT3D keeps meshes in a library of their own: wanted --library DIR", code="config")
     return hot3d.read_hot3d(path, config.library, hands.arrays, keep_shape=keep_shape)

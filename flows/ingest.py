@@ -29,6 +29,7 @@ from storage.errors import InputError
 from storage.manifest import ClipRow, assign_split, read_or_new
 from storage.pictures import crop_and_resize
 from storage.records import FramesData, frames_recipe, layers_recipe, object_recipe
+from storage.sources.dexycb_splits import Setup
 from storage.store import Store
 
 
@@ -39,6 +40,8 @@ class IngestConfig(BaseModel, frozen=True, extra="forbid"):
     """Name of the dataset that the sessions are added to; what it knew of them is replaced."""
     test_fraction: float = Field(default=0.1, ge=0, le=1)
     """Share of sessions held out for testing, chosen by their names, where session.yaml names no split."""
+    dexycb_setup: Setup | None = None
+    """Official split of DexYCB to use: s0 (unseen sequences), s1 (subjects), s2 (cameras), s3 (objects)."""
     crop: Literal["hand_object", "center"] = "hand_object"
     """One square a clip: about hands and objects, or the largest in the centre."""
     crop_margin: float = Field(default=0.15, ge=0)
@@ -87,7 +90,7 @@ def ingest_session(path: Path, job: IngestJob) -> Outcome:
     """Make what is missing of one session, or say why it cannot be used."""
     name = session_name(path)
     try:
-        source = open_session(path, job.published)
+        source = open_session(path, job.published, job.config.dexycb_setup)
         name = source.id
         if is_dexycb(path) and job.published is not None:
             job = replace(job, hands=job.published.models, hand_model=job.published.digest)
@@ -181,12 +184,13 @@ def _frames(clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job
 
 def _row(clip: Clip, camera: str, objects: list[Planned], planned: list[Planned], job: IngestJob) -> ClipRow:
     keys = {entry.recipe.kind: entry.recipe.key for entry in planned}
+    fixed = clip.camera_splits.get(camera, clip.split)
     licences = sorted({moving.provenance.get("licence", "") for moving in clip.objects} - {""})
     return ClipRow(
         id=f"{clip.id}/{camera}",
         session=clip.id,
         camera=camera,
-        split=clip.split or assign_split(clip.id, job.config.test_fraction),
+        split=fixed or assign_split(clip.id, job.config.test_fraction),
         source="hoi" if clip.hands else "object" if clip.objects else "human",
         object_keys=tuple(entry.recipe.key for entry in objects),
         layers_key=keys.get("layers"),

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -51,6 +51,9 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Fol
 ManoOption = Annotated[
     Path | None,
     typer.Option("--mano", metavar="DIR", help="Folder of MANO_*.pkl; else a procedural hand."),
+]
+FormatArgument = Annotated[
+    Literal["taco", "hot3d", "graspxl"], typer.Argument(metavar="FORMAT", help="taco, hot3d or graspxl.")
 ]
 LibraryOption = Annotated[
     Path | None,

@@ -7,6 +7,7 @@ from flows.sources import Hands
 from render.scene import Clip
 from storage.errors import InputError
 from storage.sources.dexycb import DexYcbSequence, find_sequences, sequence_id
+from storage.sources.dexycb_splits import Setup
 from storage.sources.human_video import HumanVideo, find_videos, video_id
 from storage.sources.session import SessionFolder
 
@@ -47,8 +48,8 @@ def session_name(path: Path) -> str:
     return sequence_id(path) if is_dexycb(path) else path.resolve().name
 
 
-def open_session(path: Path, published: Hands | None) -> ClipSource:
-    """Open a recording; DexYCB's need MANO's files as published."""
+def open_session(path: Path, published: Hands | None, setup: Setup | None) -> ClipSource:
+    """Open a recording; DexYCB's need MANO's files as published, and have official splits."""
     if path.is_file():
         return HumanVideo(path)
     if not is_dexycb(path):
@@ -58,4 +59,4 @@ def open_session(path: Path, published: Hands | None) -> ClipSource:
             f"{path}: DexYCB's hands are coefficients of MANO's own components: wanted --mano DIR",
             code="mano-missing",
         )
-    return DexYcbSequence(path, published.arrays)
+    return DexYcbSequence(path, published.arrays, setup)

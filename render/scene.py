@@ -135,3 +135,4 @@ class Clip:
     backgrounds: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)  # [H, W, 3] plate
     participant: str = ""
     split: str | None = None  # a split that the source itself fixes, else None
+    camera_splits: Mapping[str, str] = field(default_factory=dict)  # by camera, where it fixes those

@@ -5,7 +5,6 @@ takes the arrays out; every other name, and so every way to run code, is refused
 Letters: V = 778 vertices, F = 1538 faces, J = 16 joints.  Metres.
 """
 
-import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from scipy.sparse import csc_array
 from render.hands.anatomy import PARENTS
 from render.scene import SIDES
 from storage.errors import InputError
+from storage.pickles import ARRAY_NAMES, DAMAGE, ListedUnpickler
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "v_template": (778, 3),
@@ -69,13 +69,9 @@ class _Csc(_State):
         return csc_array(columns, shape=self.state["_shape"]).toarray()
 
 
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
 # All that an official file, or one that a newer numpy or scipy wrote again, refers to.
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    **ARRAY_NAMES,
     ("__builtin__", "set"): set,
     ("builtins", "set"): set,
     ("chumpy.ch", "Ch"): _Ch,
@@ -83,25 +79,6 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("scipy.sparse.csc", "csc_matrix"): _Csc,
     ("scipy.sparse._csc", "csc_matrix"): _Csc,
 }
-# What a damaged pickle raises depends on where the damage is.
-_DAMAGE = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise InputError(f"refers to {module}.{name}, which no MANO file needs", code="mano-unsafe")
-        return _ALLOWED[module, name]
 
 
 def read_mano_folder(folder: Path, *, fix_left_shapedirs: bool = True) -> dict[str, dict[str, NDArray]]:
@@ -130,7 +107,7 @@ def read_mano(path: Path) -> dict[str, NDArray]:
         raise InputError(f"{path}: no {', '.join(missing)}", code="mano-missing")
     try:
         hand = {key: _array(content[key]) for key in SHAPES}
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(
             f"{path}: an array cannot be put together: {error!r}", code="mano-corrupt"
         ) from error
@@ -150,10 +127,10 @@ def _unpickle(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file", code="mano-missing")
     try:
         with path.open("rb") as file:
-            content = _Unpickler(file, encoding="latin1").load()
+            content = ListedUnpickler(file, _ALLOWED, encoding="latin1").load()
     except InputError as error:
-        raise InputError(f"{path}: {error}", code=error.code) from error
-    except _DAMAGE as error:
+        raise InputError(f"{path}: {error}", code="mano-unsafe") from error
+    except DAMAGE as error:
         raise InputError(f"{path}: not a readable pickle: {error!r}", code="mano-corrupt") from error
     if not isinstance(content, dict):
         raise InputError.mismatch(

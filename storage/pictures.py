@@ -12,11 +12,13 @@ from render.camera import Crop
 from storage.digests import digest_file, digest_json
 from storage.errors import InputError
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow reads others too: for some it starts programs
+
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """Read a picture file as [H, W, 3]."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             return np.asarray(picture.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not a picture: {error}", code="picture") from error

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from storage.errors import InputError
 
+# Containers that hold their own frames; playlists (HLS, DASH, ffconcat) would lead ffmpeg to other files.
+_CONTAINERS = "mov,mp4,matroska,webm,avi"
 _DISCARD = 4  # AV_PKT_FLAG_DISCARD
 _SCALE_FLAGS = "accurate_rnd+full_chroma_int+full_chroma_inp+bicubic"
 
@@ -178,7 +180,7 @@ def _feed(
 def _input(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file", code="missing-file")
-    return ffmpeg.input(str(path))
+    return ffmpeg.input(str(path), format_whitelist=_CONTAINERS)
 
 
 def _start(output: Any, **pipes: Any) -> subprocess.Popen[bytes]:

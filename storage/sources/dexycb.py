@@ -32,6 +32,7 @@ from storage.digests import digest_arrays, digest_json
 from storage.errors import InputError
 from storage.pictures import PictureSequence
 from storage.sources.arrays import read_arrays, wanted_array
+from storage.sources.dexycb_splits import Setup, official_split
 from storage.sources.hand_parameters import HandArrays, move_hand, pose_from_components, rest_wrist
 from storage.sources.obj import digest_obj, load_obj
 from storage.sources.session import check_name
@@ -107,7 +108,9 @@ def sequence_id(path: Path) -> str:
 class DexYcbSequence:
     """One sequence, seen by the cameras whose folders are there."""
 
-    def __init__(self, path: Path, hands: Mapping[str, HandArrays]) -> None:
+    def __init__(self, path: Path, hands: Mapping[str, HandArrays], setup: Setup | None = None) -> None:
+        """Open a sequence; `setup` names the official split to use, None leaves it to the dataset."""
+        self.setup = setup
         self.path = path.resolve()
         self.root = self.path.parents[1]
         self.id = sequence_id(path)
@@ -126,6 +129,7 @@ class DexYcbSequence:
             objects=(self._object(),),
             videos={serial: self._video(serial) for serial in self._serials},
             participant=self.path.parent.name,
+            camera_splits=self._splits(),
         )
 
     def digests(self) -> dict[str, str]:
@@ -264,6 +268,11 @@ class DexYcbSequence:
     @property
     def _mesh_path(self) -> Path:
         return self.root / "models" / self._object_name / "textured_simple.obj"
+
+    def _splits(self) -> dict[str, str]:
+        if self.setup is None:
+            return {}
+        return {serial: official_split(self.setup, self.path, serial) for serial in self._serials}
 
     def _video(self, serial: str) -> PictureSequence:
         folder = self.path / serial

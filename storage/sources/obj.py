@@ -14,12 +14,13 @@ from PIL import Image
 from render.scene import Material, Mesh, Texture
 from storage.digests import digest_file, digest_json
 from storage.errors import InputError
+from storage.pictures import FORMATS
 
 
 def load_obj(path: Path) -> Mesh:
     """Read a file as one mesh; textures outside its folder are not followed.
 
-    Raises InputError: "missing-file", "obj" or "no-triangles".
+    Raises InputError: "missing-file", "obj", "no-triangles" or "picture".
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file", code="missing-file")
@@ -44,7 +45,7 @@ def load_obj(path: Path) -> Mesh:
         uvs=np.concatenate([_uvs(part) for part in parts]).astype(np.float32),
         colors=np.ones((len(vertices), 4), np.float32),
         material_ids=np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.faces) for part in parts]),
-        materials=tuple(_material(part) for part in parts),
+        materials=tuple(_material(part, path) for part in parts),
     )
 
 
@@ -77,12 +78,17 @@ def _uvs(part: trimesh.Trimesh) -> NDArray[np.float64]:
     return np.asarray(uvs) * (1, -1) + (0, 1)
 
 
-def _material(part: trimesh.Trimesh) -> Material:
+def _material(part: trimesh.Trimesh, path: Path) -> Material:
     """Return the diffuse texture, or the diffuse colour where there is none."""
     material: Any = getattr(part.visual, "material", None)
     picture = getattr(material, "image", None)
     if isinstance(picture, Image.Image):
-        return Material(base_color_texture=Texture(np.asarray(picture.convert("RGBA"))))
+        if picture.format not in FORMATS:
+            raise InputError(f"{path}: a texture is {picture.format}, wanted {FORMATS}", code="picture")
+        try:
+            return Material(base_color_texture=Texture(np.asarray(picture.convert("RGBA"))))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"{path}: a texture cannot be decoded: {error}", code="picture") from error
     diffuse = getattr(material, "diffuse", None)
     if diffuse is None:
         return Material(base_color_factor=(0.6, 0.6, 0.6, 1.0))

@@ -1,16 +1,20 @@
-"""TACO-style recordings: one right hand and one object (Liu et al., TACO, CVPR 2024, as arrays).
+"""TACO-style recordings: one hand and one object (Liu et al., TACO, CVPR 2024, as arrays).
 
     <name>.npz    hand_pose [T, 48] axis-angle about the flat hand, hand_trans [T, 3] metres, hand_shape [10],
                   obj_pose [T, 4, 4] world_from_object, metres
     <name>.obj    the object's mesh, in metres
 
 Letters: T frames.  World: metres, +Z up.  hand_trans is where the wrist is: the model was centred on it.
+Which hand it is the arrays do not say, but fingers bend towards the palm: about +z of a right hand at rest,
+about -z of a left one.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from render.scene import Clip, HandMotion, ObjectMotion
 from storage.digests import digest_file
@@ -37,12 +41,13 @@ def read_taco(path: Path, hands: Mapping[str, HandArrays], *, keep_shape: bool) 
     world_from_object = wanted_array(path, arrays, "obj_pose", (len(pose), 4, 4))
     if not all(np.isfinite(array).all() for array in (pose, wrist, shape, world_from_object)):
         raise InputError(f"{path}: numbers that are not finite", code="non-finite")
+    side = bending_side(pose)
     valid = np.ones(len(pose), np.bool_)
     mesh_path = path.with_suffix(".obj")
     hand = HandMotion(
         pose=pose.astype(np.float32),
         shape=shape.astype(np.float32),
-        translation=(wrist - rest_wrist(hands["right"], shape)).astype(np.float32),
+        translation=(wrist - rest_wrist(hands[side], shape)).astype(np.float32),
         valid=valid,
     )
     moving = ObjectMotion(
@@ -53,4 +58,12 @@ def read_taco(path: Path, hands: Mapping[str, HandArrays], *, keep_shape: bool) 
         digest=digest_file(mesh_path),
         provenance={"source": f"TACO, {path.stem}", "licence": LICENCE},
     )
-    return Clip(f"taco-{path.stem}", FPS, len(pose), {}, {"right": hand}, (moving,))
+    return Clip(f"taco-{path.stem}", FPS, len(pose), {}, {side: hand}, (moving,))
+
+
+def bending_side(pose: NDArray) -> Literal["left", "right"]:
+    """Tell which hand has poses [T, 48] that bend its fingers towards its palm."""
+    fingers = pose[:, 3:39].reshape(
+        -1, 12, 3
+    )  # index, middle, little, ring; not the thumb, which swings about other axes
+    return "right" if fingers[..., 2].mean() > 0 else "left"

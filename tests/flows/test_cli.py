@@ -65,6 +65,24 @@ def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on(capsys: pytest.Capture
     assert "stopped after step 7; resume from outputs/image" in capsys.readouterr().err
 
 
+def test_objects_of_a_folder_and_of_objaverse_are_not_mixed(objects: Path) -> None:
+    result = manivideo("build", "--objects", objects, "--lvis", "mug,knife")
+    assert result.exit_code == 2
+    assert "of a folder or of Objaverse, not both" in error_line(result)
+
+
+def test_a_setting_of_objaverse_alone_chooses_no_objects() -> None:
+    result = manivideo("build", "--set", "objaverse.seed=3")
+    assert result.exit_code == 2
+    assert "which objects?" in error_line(result)
+
+
+def test_a_recording_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = manivideo("convert", "taco", tmp_path / "none.npz", "-o", tmp_path / "sessions")
+    assert result.exit_code == 2
+    assert "none.npz" in error_line(result)
+
+
 def test_a_value_of_the_wrong_type_is_named(objects: Path) -> None:
     result = manivideo("build", "--objects", objects, "--set", "num_frames=many")
     assert result.exit_code == 2

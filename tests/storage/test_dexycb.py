@@ -1,6 +1,8 @@
 """DexYCB as distributed: hands and object land on its labels, and no file can run code or lead astray."""
 
+import itertools
 import pickle
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from render.scene import Clip
 from render.transforms import transform
 from storage.errors import InputError
 from storage.sources.dexycb import DexYcbSequence, find_sequences
+from storage.sources.dexycb_splits import SEQUENCES, Setup, split_of
 from tests.dexycb_writer import (
     GRASPED,
     HEIGHT,
@@ -176,6 +179,18 @@ def test_a_material_cannot_lead_out_of_its_folder(sequence: Path) -> None:
     assert load(sequence).objects[0].mesh.materials[0].base_color_texture is None
 
 
+@pytest.mark.parametrize("content", ["EPS", "torn"])
+def test_a_texture_of_another_kind_is_refused(sequence: Path, content: str) -> None:
+    texture = sequence.parents[1] / "models" / "025_mug" / "texture_map.png"
+    if content == "EPS":  # Pillow decodes it by running Ghostscript
+        Image.new("RGB", (4, 4)).save(texture, "EPS")
+    else:
+        texture.write_bytes(texture.read_bytes()[:-30])
+    with pytest.raises(InputError, match="a texture") as error:
+        load(sequence)
+    assert error.value.code == "picture"
+
+
 @pytest.mark.parametrize(
     "lost",
     [
@@ -196,6 +211,37 @@ def test_a_missing_picture_is_named_when_it_is_read(sequence: Path) -> None:
     (sequence / SERIALS[0] / "color_000002.jpg").unlink()
     with pytest.raises(InputError, match=r"color_000002\.jpg"):
         list(load(sequence).videos[SERIALS[0]].frames())
+
+
+@pytest.mark.parametrize(
+    ("setup", "counts"),
+    [
+        ("s0", {"train": 6400, "val": 320, "test": 1280}),
+        ("s1", {"train": 5600, "val": 800, "test": 1600}),
+        ("s2", {"train": 6000, "val": 1000, "test": 1000}),
+        ("s3", {"train": 6000, "val": 800, "test": 1200}),
+    ],
+)
+def test_official_splits_have_their_sizes(setup: Setup, counts: dict[str, int]) -> None:
+    clips = itertools.product(range(10), range(SEQUENCES), range(8))
+    splits = [split_of(setup, subject=s, number=n, camera=c) for s, n, c in clips]
+    assert Counter(splits) == counts
+
+
+def test_official_splits_follow_names(sequence: Path) -> None:
+    assert load(sequence).camera_splits == {}
+    for number in range(1, SEQUENCES):  # ours is the last
+        (sequence.parent / f"20200709_{number:06d}").mkdir()
+    held_out = dict.fromkeys(SERIALS, "val")
+    assert DexYcbSequence(sequence, HANDS, "s0").load().camera_splits == held_out
+    assert DexYcbSequence(sequence, HANDS, "s3").load().camera_splits == held_out
+    assert DexYcbSequence(sequence, HANDS, "s2").load().camera_splits == dict.fromkeys(SERIALS, "train")
+
+
+def test_official_splits_need_all_sequences(sequence: Path) -> None:
+    with pytest.raises(InputError, match="found 1, wanted all 100") as error:
+        DexYcbSequence(sequence, HANDS, "s0").load()
+    assert error.value.code == "split"
 
 
 class TestRealFrame:

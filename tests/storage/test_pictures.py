@@ -53,3 +53,10 @@ def test_read_picture_drops_alpha_and_names_what_is_none(tmp_path: Path) -> None
     for name in ("b.png", "c.png", "d.png"):
         with pytest.raises(InputError, match=name):
             read_picture(tmp_path / name)
+
+
+def test_a_picture_cannot_start_a_program(tmp_path: Path) -> None:
+    path = tmp_path / "plate.png"
+    Image.new("RGB", (4, 4)).save(path, "EPS")  # Pillow decodes it by running Ghostscript
+    with pytest.raises(InputError, match="not a picture"):
+        read_picture(path)

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from render.hands.model import HandModel
 from render.hands.procedural import build_hand
+from render.transforms import transform
 from storage.errors import InputError
+from storage.sources.graspxl import read_graspxl
 from storage.sources.hot3d import read_hot3d
 from storage.sources.taco import read_taco
 from tests.recordings import HOT3D_UID, write_hot3d, write_taco
@@ -19,22 +22,25 @@ PUZZLE, KEYBOARD = "106957734975303", "37787722328019"
 
 
 class TestTaco:
-    def test_the_wrist_is_where_the_file_says(self, tmp_path: Path) -> None:
-        path = write_taco(tmp_path)
-        arrays = np.load(path)
-        for keep_shape in (True, False):
-            hand = read_taco(path, HANDS, keep_shape=keep_shape).hands["right"]
-            joints = HandModel(HANDS["right"], "right")(hand).joints
-            np.testing.assert_allclose(joints[:, 0], arrays["hand_trans"], atol=1e-6)
-            assert hand.shape.any() == keep_shape
-
-    def test_a_real_recording_is_read(self, shared_data: Path) -> None:
-        path = shared_data / "motion" / "taco" / "20231104_017.npz"
-        clip = read_taco(path, HANDS, keep_shape=False)
-        assert (clip.num_frames, clip.fps, list(clip.hands)) == (146, 30.0, ["right"])
-        joints = HandModel(HANDS["right"], "right")(clip.hands["right"]).joints
+    @pytest.mark.parametrize("side", ["left", "right"])
+    @pytest.mark.parametrize("keep_shape", [True, False])
+    def test_the_wrist_is_where_the_file_says(self, tmp_path: Path, side: str, keep_shape: bool) -> None:
+        path = write_taco(tmp_path, side)
+        hand = read_taco(path, HANDS, keep_shape=keep_shape).hands[side]
+        joints = HandModel(HANDS[side], side)(hand).joints
         np.testing.assert_allclose(joints[:, 0], np.load(path)["hand_trans"], atol=1e-6)
-        assert len(clip.objects[0].mesh.faces) == 2000
+        assert hand.shape.any() == keep_shape
+
+    def test_a_real_hand_grasps_its_object(self, shared_data: Path) -> None:
+        clip = read_taco(shared_data / "motion" / "taco" / "20231104_017.npz", HANDS, keep_shape=False)
+        assert (clip.num_frames, clip.fps, list(clip.hands)) == (146, 30.0, ["left"])
+        (moving,) = clip.objects
+        assert len(moving.mesh.faces) == 2000
+        hand = HandModel(HANDS["left"], "left")(clip.hands["left"])
+        surface = transform(moving.world_from_object, moving.mesh.vertices)
+        gaps = [cKDTree(surface[frame]).query(hand.vertices[frame])[0].min() for frame in (0, 50, 70, 90)]
+        assert gaps[0] > 0.01  # it reaches for it
+        assert max(gaps[1:]) < 0.01  # and holds it, though the procedural hand is another's
 
     @pytest.mark.parametrize(
         ("key", "value", "code"),
@@ -100,3 +106,69 @@ class TestHot3d:
         recording, _ = write_hot3d(tmp_path)
         with pytest.raises(InputError, match="the mesh of no object"):
             read_hot3d(recording, tmp_path, HANDS, keep_shape=True)
+
+
+class TestGraspXl:
+    UID = "00000054c36d44a2a483bdbff31d8edf"
+
+    def test_a_real_hand_grasps_its_object(self, shared_data: Path) -> None:
+        path = shared_data / "motion" / "graspxl" / self.UID / "mano_1.npy"
+        clip = read_graspxl(path, HANDS)
+        assert (clip.id, clip.num_frames, list(clip.hands)) == (f"graspxl-{self.UID}-mano_1", 155, ["right"])
+        (moving,) = clip.objects
+        hand = HandModel(HANDS["right"], "right")(clip.hands["right"])
+        surface = transform(moving.world_from_object, moving.mesh.vertices)
+        gaps = [
+            cKDTree(surface[frame]).query(hand.joints[frame, 4::4])[0].mean() for frame in (0, 60, 100, 150)
+        ]
+        assert gaps[0] > 0.05  # it reaches for it
+        assert max(gaps[1:]) < 0.025  # and all five tips are near it
+
+    def test_a_file_cannot_run_code(self, tmp_path: Path) -> None:
+        trace, path = tmp_path / "trace", tmp_path / self.UID / "mano_1.npy"
+        path.parent.mkdir()
+        np.save(path, np.array(Runs(trace), object), allow_pickle=True)
+        with pytest.raises(InputError, match=r"mano_1\.npy: refers to") as error:
+            read_graspxl(path, HANDS)
+        assert error.value.code == "unsafe-pickle"
+        assert not trace.exists()
+        np.load(path, allow_pickle=True)
+        assert trace.exists()  # so the file was indeed live
+
+    @pytest.mark.parametrize(
+        ("content", "code"),
+        [
+            ({}, "missing-key"),
+            ([1], "missing-key"),
+            ({"right_hand": {"pose": np.zeros((2, 45))}, UID: {}}, "missing-key"),
+            ({"right_hand": {"pose": np.zeros((2, 48))}, UID: {}}, "shape"),
+            ({"right_hand": {"pose": np.full((2, 45), np.nan)}, UID: {}}, "non-finite"),
+        ],
+    )
+    def test_bad_content_is_named(self, tmp_path: Path, content: object, code: str) -> None:
+        path = tmp_path / self.UID / "mano_1.npy"
+        path.parent.mkdir()
+        boxed = np.empty((), object)
+        boxed[()] = content
+        np.save(path, boxed, allow_pickle=True)
+        with pytest.raises(InputError, match=path.name) as error:
+            read_graspxl(path, HANDS)
+        assert error.value.code == code
+
+    @pytest.mark.parametrize("data", [b"", b"no array", b"\x93NUMPY\x01\x00"])
+    def test_a_torn_file_is_named(self, tmp_path: Path, data: bytes) -> None:
+        path = tmp_path / "mano_1.npy"
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"not an \.npy") as error:
+            read_graspxl(path, HANDS)
+        assert error.value.code == "npy"
+
+
+class Runs:
+    """Makes a folder when an ordinary unpickler reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> object:
+        return Path.mkdir, (self.path,)

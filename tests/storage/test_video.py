@@ -71,6 +71,28 @@ def test_what_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
         assert caught.value.code == "video"
 
 
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
+DASH = (
+    '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+    'profiles="urn:mpeg:dash:profile:isoff-main:2011" mediaPresentationDuration="PT1S" minBufferTime="PT1S">'
+    '<Period><AdaptationSet><Representation id="1" mimeType="video/mp4" bandwidth="1"><BaseURL>{}</BaseURL>'
+    "</Representation></AdaptationSet></Period></MPD>"
+)
+
+
+@pytest.mark.parametrize("playlist", [HLS, DASH, "ffconcat version 1.0\nfile {}\n"])
+@pytest.mark.parametrize("named", ["../secret.mp4", "beside.mp4"])
+def test_a_video_cannot_lead_to_another_file(tmp_path: Path, playlist: str, named: str) -> None:
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / named, smooth_frames(2), 24)
+    path = tmp_path / "videos" / "front.mp4"
+    path.write_text(playlist.format(named))
+    for read in (probe_video, count_frames, lambda path: list(read_video(path))):
+        with pytest.raises(InputError) as error:
+            read(path)
+        assert error.value.code == "video"
+
+
 def test_missing_video_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         probe_video(tmp_path / "none.mp4")
