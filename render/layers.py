@@ -70,21 +70,27 @@ def render_layers(
     )
     rasterizer = get_rasterizer(config.rasterizer)
     per_batch = rasterizer.frames_at_once(len(STORED_LAYERS), len(posed.faces), (config.size, config.size))
+    faces, ranges = posed.batch_faces(min(per_batch, clip.num_frames))
     for start in range(0, clip.num_frames, per_batch):
         frames = slice(start, min(start + per_batch, clip.num_frames))
-        _render_batch(posed, camera, rasterizer, frames, layers)
+        own_ranges = ranges[: len(STORED_LAYERS) * (frames.stop - start)]
+        _render_batch(posed, camera, rasterizer, frames, (faces, own_ranges), layers)
     return layers
 
 
 def _render_batch(
-    posed: PosedClip, camera: Camera, rasterizer: Rasterizer, frames: slice, layers: RenderedLayers
+    posed: PosedClip,
+    camera: Camera,
+    rasterizer: Rasterizer,
+    frames: slice,
+    drawn: tuple[NDArray[np.int32], NDArray[np.int32]],
+    layers: RenderedLayers,
 ) -> None:
-    """Render some frames into their place in `layers`."""
+    """Render some frames into their place in `layers`; drawn are faces [B·F, 3] and ranges [B·13, 2]."""
     points, point_normals = posed.pose(frames)  # [B, V, 3]
     # A little beyond near and far, so that rounding does not clip the outermost vertices.
     vertices = clip_vertices(points, camera, layers.near_m * 0.999, layers.far_m * 1.001)
-    faces, ranges = posed.batch_faces(len(points))
-    ids = next(rasterizer.nearest_ids(vertices.reshape(-1, 4), faces, ranges, (camera.height, camera.width)))
+    ids = next(rasterizer.nearest_ids(vertices.reshape(-1, 4), *drawn, (camera.height, camera.width)))
     image_normals = layers.normals[frames].reshape(-1, *layers.normals.shape[2:])  # [B·L, H, W, 3]
     image_depth = layers.depth[frames].reshape(-1, *layers.depth.shape[2:])  # [B·L, H, W]
 

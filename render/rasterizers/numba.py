@@ -38,6 +38,9 @@ class NumbaRasterizer:
     def __init__(self, num_threads: int | None = None) -> None:
         self._num_threads = num_threads or available_threads()
         self._drawn: dict[tuple[int, int], tuple[NDArray[np.int32], NDArray[np.int64]]] = {}
+        self._screen = np.empty((0, 2), np.int32)
+        self._depth = np.empty(0, np.float32)
+        self._faults = np.empty(0, np.uint8)
 
     def frames_at_once(
         self, images_per_frame: int, triangles_per_frame: int, resolution: tuple[int, int]
@@ -77,18 +80,20 @@ class NumbaRasterizer:
         screen, depth, faults = self._snap(clip_vertices, resolution)
         ids, boxes = self._images(len(ranges), resolution)
         peeled = depth_layers > 1
-        behind = np.full(ids.shape if peeled else (0, 0, 0), -np.inf, np.float32)
+        spare: list[NDArray[np.float32]] = []  # one a thread: fresh memory for every image costs page faults
+        behind = np.full(ids.shape if peeled else (0, 0), -np.inf, np.float32)
         nearest = np.empty_like(behind)
 
         def draw(n: int) -> None:
             ids[n, boxes[n, 0] : boxes[n, 1], boxes[n, 2] : boxes[n, 3]] = 0
+            geometry = clip_vertices, screen, depth, faults, triangles
             if peeled:
                 nearest[n] = np.inf
-                depths = behind[n], nearest[n]
-            else:
-                depths = np.empty((0, 0), np.float32), np.empty(resolution, np.float32)
-            geometry = clip_vertices, screen, depth, faults, triangles
-            _draw_range(*geometry, *ranges[n], *depths, ids[n], boxes[n])
+                _draw_range(*geometry, *ranges[n], behind[n], nearest[n], ids[n], boxes[n])
+                return
+            own_nearest = spare.pop() if spare else np.empty(resolution, np.float32)
+            _draw_range(*geometry, *ranges[n], behind, own_nearest, ids[n], boxes[n])
+            spare.append(own_nearest)
 
         largest_first = np.argsort(-ranges[:, 1], kind="stable").tolist()
         for _ in range(depth_layers):
@@ -101,11 +106,13 @@ class NumbaRasterizer:
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.uint8]]:
         """Return grid positions [V, 2], z/w [V] and fault bits [V] of all vertices."""
         num_vertices = len(clip_vertices)
-        screen = np.zeros((num_vertices, 2), np.int32)
-        depth = np.zeros(num_vertices, np.float32)
-        faults = np.zeros(num_vertices, np.uint8)
-        _snap_vertices(clip_vertices, resolution[0], resolution[1], screen, depth, faults)
-        return screen, depth, faults
+        if len(self._screen) < num_vertices:
+            self._screen = np.empty((num_vertices, 2), np.int32)
+            self._depth = np.empty(num_vertices, np.float32)
+            self._faults = np.empty(num_vertices, np.uint8)
+        snapped = self._screen[:num_vertices], self._depth[:num_vertices], self._faults[:num_vertices]
+        _snap_vertices(clip_vertices, resolution[0], resolution[1], *snapped)
+        return snapped
 
     def _images(self, count: int, resolution: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return ids [N, H, W] to draw into, and boxes [N, 4] outside which they are 0.
@@ -247,7 +254,7 @@ def _edge(start, end, x, y):  # type: ignore[no-untyped-def]
     return dx * (y - start[1]) - dy * (x - start[0]) - (0 if covered else 1)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")  # a tenth faster than as a call
 def _draw_triangle(p0, p1, p2, number, behind, nearest, ids, box):  # type: ignore[no-untyped-def]
     """Write `number` where the triangle (x, y on the grid; z/w) is nearest so far and behind `behind`."""
     peeled = behind.size > 0

@@ -2,7 +2,8 @@
 
 The peers of a comparison take turns within every round, each round starting with another one, so that
 whatever else the machine does hits all of them alike. A figure is the median over rounds; a ratio is the
-median of the rounds' own ratios, so it holds on a busy machine where the figures themselves do not.
+median of the rounds' own ratios. Beside the time on the wall stands the processor time of all threads, which
+hardly counts what other processes do: on a busy machine it is the one to look at.
 """
 
 import json
@@ -30,22 +31,27 @@ class Table:
     data: Mapping[str, object] = field(default_factory=dict)  # unrounded values, for programs
 
 
-def take_turns(
-    peers: Mapping[str, Callable[[], object]],
-    rounds: int,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, list[float]]:
-    """Return the seconds that each peer took in each round; a first call of each is not counted."""
+@dataclass(frozen=True)
+class Seconds:
+    """What each peer took in each round."""
+
+    wall: dict[str, list[float]]
+    processor: dict[str, list[float]]  # of all threads together
+
+
+def take_turns(peers: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
+    """Time each peer in each round; a first call of each is not counted."""
     names = list(peers)
     for name in names:
         peers[name]()
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds = Seconds({name: [] for name in names}, {name: [] for name in names})
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            start = clock()
+            wall, processor = time.perf_counter(), time.process_time()
             peers[name]()
-            seconds[name].append(clock() - start)
+            seconds.processor[name].append(time.process_time() - processor)
+            seconds.wall[name].append(time.perf_counter() - wall)
     return seconds
 
 

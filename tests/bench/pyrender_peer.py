@@ -48,7 +48,9 @@ class PyrenderLayers:
             color_0=np.column_stack([(normals[used] * 127 + 128) / 255, np.ones(len(used))]).astype(
                 np.float32
             ),
-            material=pyrender.MetallicRoughnessMaterial(baseColorFactor=(1, 1, 1, 1), doubleSided=True),
+            material=pyrender.MetallicRoughnessMaterial(
+                baseColorFactor=(1.0, 1.0, 1.0, 1.0), doubleSided=True
+            ),
         )
         scene = pyrender.Scene(bg_color=(0, 0, 0, 0))
         scene.add(pyrender.Mesh([primitive]), pose=OPENGL_FROM_OPENCV)

@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import matplotlib as mpl
-import numpy as np
 
 from render.hands.model import default_hands
 from render.layers import LayersConfig, render_layers
@@ -44,7 +44,7 @@ def run(rounds: int, folder: Path) -> list[Table]:
     peers = {f"{axis}: {value}": call for axis, calls in axes.items() for value, call in calls.items()}
     seconds = take_turns(peers, max(rounds // 2, 3))
     medians = {
-        axis: {v: 1e3 * float(np.median(seconds[f"{axis}: {v}"])) / NUM_FRAMES for v in sorted(calls)}
+        axis: {v: 1e3 * median(seconds.wall[f"{axis}: {v}"]) / NUM_FRAMES for v in sorted(calls)}
         for axis, calls in axes.items()
     }
     _plot(medians, folder / FIGURE)
