@@ -42,8 +42,9 @@ lint: $(INSTALLED) ## ruff (lint and format) and the import rule
 type: $(INSTALLED) ## mypy on the packages
 	$(BIN)/mypy
 
+# OMP_NUM_THREADS: numba and Mesa bring threads of their own; BLAS' would spin beside them.
 bench: $(BENCH_INSTALLED) ## speed and memory beside peers, into outputs/bench/ (PARTS="mlo_frames …" to run some)
-	$(BIN)/python -m tests.bench $(PARTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench $(PARTS)
 
 serve: export DO_NOT_TRACK = 1
 serve: export PREFECT_SERVER_ANALYTICS_ENABLED = false

@@ -5,12 +5,11 @@ the folder.
 """
 
 import argparse
-import importlib
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from tests.bench.harness import Table, machine, write_report
+from tests.bench.harness import Table, machine, run_part, write_report
 
 PARTS = sorted(path.stem for path in (Path(__file__).parent / "parts").glob("*.py"))
 
@@ -36,12 +35,6 @@ def main() -> None:
         report = write_report(found, described, options.output)  # after each: an interrupted run leaves one
     print(report.read_text())
     print(f"written to {report}")
-
-
-def run_part(part: str, rounds: int, folder: Path) -> list[Table]:
-    """Run a part's measurements."""
-    tables: list[Table] = importlib.import_module(f"tests.bench.parts.{part}").run(rounds, folder)
-    return tables
 
 
 if __name__ == "__main__":

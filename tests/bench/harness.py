@@ -6,6 +6,7 @@ median of the rounds' own ratios. Beside the time on the wall stands the process
 hardly counts what other processes do: on a busy machine it is the one to look at.
 """
 
+import importlib
 import json
 import os
 import platform
@@ -58,6 +59,12 @@ def take_turns(peers: Mapping[str, Callable[[], object]], rounds: int) -> Second
 def ratio(seconds: Mapping[str, Sequence[float]], of: str, to: str) -> float:
     """Return the median over rounds of how many times as long as `to` a peer took."""
     return median(mine / others for mine, others in zip(seconds[of], seconds[to], strict=True))
+
+
+def run_part(part: str, rounds: int, folder: Path) -> list[Table]:
+    """Run the measurements of a file of tests/bench/parts."""
+    tables: list[Table] = importlib.import_module(f"tests.bench.parts.{part}").run(rounds, folder)
+    return tables
 
 
 def machine() -> dict[str, str]:

@@ -18,7 +18,7 @@ from tests.bench.scene import bimanual_clip, front_camera
 
 SIZE = 512
 NUM_TRIANGLES = 50_000
-NUM_FRAMES = 8
+NUM_FRAMES = 24
 PYRENDER_FRAMES = 2  # it is timed on these, for it takes long
 PYRENDER_TAKES = 8.0
 NUMBA_TAKES = 2.5

@@ -12,7 +12,7 @@ from render.hands.model import default_hands
 from render.layers import LayersConfig, render_layers
 from render.scene import Clip
 from render.threads import available_threads
-from tests.bench.harness import Table, take_turns
+from tests.bench.harness import Seconds, Table, take_turns
 from tests.bench.scene import bimanual_clip, front_camera
 
 mpl.use("Agg")
@@ -27,7 +27,7 @@ FIGURE = "scaling.png"
 def run(rounds: int, folder: Path) -> list[Table]:
     """Change one thing at a time about the scene of `mlo_frames`."""
     whole = bimanual_clip(NUM_TRIANGLES, NUM_FRAMES)
-    clips = {count: bimanual_clip(count, NUM_FRAMES) for count in (5_000, 20_000, 100_000, 400_000)}
+    clips = {count: bimanual_clip(count, NUM_FRAMES) for count in (5_000, 100_000, 200_000)}
     layers = {
         1: replace(whole, hands={}),
         7: replace(whole, hands={"left": whole.hands["left"]}),
@@ -43,28 +43,34 @@ def run(rounds: int, folder: Path) -> list[Table]:
     }
     peers = {f"{axis}: {value}": call for axis, calls in axes.items() for value, call in calls.items()}
     seconds = take_turns(peers, max(rounds // 2, 3))
-    medians = {
-        axis: {v: 1e3 * median(seconds.wall[f"{axis}: {v}"]) / NUM_FRAMES for v in sorted(calls)}
-        for axis, calls in axes.items()
-    }
-    _plot(medians, folder / FIGURE)
+    found = {axis: _medians(seconds, axis, sorted(calls)) for axis, calls in axes.items()}
+    _plot(found, folder / FIGURE)
     rows = [
-        [axis, ", ".join(f"{value:,}" for value in found), ", ".join(f"{ms:.1f}" for ms in found.values())]
-        for axis, found in medians.items()
+        [axis, *(", ".join(f"{ms:,.1f}".removesuffix(".0") for ms in column) for column in columns)]
+        for axis, columns in found.items()
     ]
     return [
         Table(
             "Scaling of MLO frames",
-            ("what changes", "values", "ms a frame"),
+            ("what changes", "values", "wall, ms a frame", "processor, ms a frame"),
             rows,
             notes=(
                 f"where nothing else is said: {SIZE}², {NUM_TRIANGLES:,} triangles, 13 layers, all threads; "
                 f"clips of {NUM_FRAMES} frames, setting up a clip included",
             ),
             figures=(FIGURE,),
-            data={axis: {str(v): ms for v, ms in found.items()} for axis, found in medians.items()},
+            data=found,
         )
     ]
+
+
+def _medians(seconds: Seconds, axis: str, values: list[int]) -> tuple[list[int], list[float], list[float]]:
+    """Return the values of an axis, and the milliseconds a frame on the wall and of the processor."""
+    wall, processor = (
+        [1e3 * median(kind[f"{axis}: {value}"]) / NUM_FRAMES for value in values]
+        for kind in (seconds.wall, seconds.processor)
+    )
+    return values, wall, processor
 
 
 def _render(clip: Clip, size: int = SIZE) -> Callable[[], object]:
@@ -91,15 +97,16 @@ def _on_threads(work: Callable[[], object], count: int) -> Callable[[], object]:
     return limited
 
 
-def _plot(medians: dict[str, dict[int, float]], path: Path) -> None:
-    figure, panels = plt.subplots(1, len(medians), figsize=(12, 2.8), layout="constrained")
-    for panel, (axis, found) in zip(panels, medians.items(), strict=True):
-        panel.plot(list(found), list(found.values()), "o-")
+def _plot(found: dict[str, tuple[list[int], list[float], list[float]]], path: Path) -> None:
+    figure, panels = plt.subplots(1, len(found), figsize=(12, 2.8), layout="constrained")
+    for panel, (axis, (values, wall, processor)) in zip(panels, found.items(), strict=True):
+        panel.plot(values, wall, "o-", label="wall")
+        panel.plot(values, processor, "s--", label="processor")
         panel.set_xlabel(axis)
         panel.set_ylim(bottom=0)
-        if max(found) > 50:
-            panel.set_xscale("log", base=2 if max(found) < 5_000 else 10)
+        panel.set_xticks(values, [f"{value:,}" for value in values], fontsize=7)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("ms a frame")
+    panels[0].legend()
     figure.savefig(path, dpi=80)
     plt.close(figure)
