@@ -4,6 +4,7 @@ The motion is put on the synthetic stage (`render.stage`): on a table, +Y up, th
 on an arc before it, and videos are rendered.  What comes out is an ordinary session for `manivideo ingest`.
 """
 
+import itertools
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -193,7 +194,9 @@ def _places(moving: ObjectMotion) -> NDArray[np.float32]:
 def _points(clip: Clip, hands: Hands) -> list[NDArray[np.float32]]:
     """Return points [P, 3] on all that cameras have to see: hands, and the object that they handle."""
     first = clip.objects[0]
-    points = [transform(_poses(first)[::4], first.mesh.vertices[::7]).reshape(-1, 3)]
+    low, high = first.mesh.vertices.min(axis=0), first.mesh.vertices.max(axis=0)
+    corners = np.array(list(itertools.product(*zip(low, high, strict=True))), np.float32)  # of its box
+    points = [transform(_poses(first), corners).reshape(-1, 3)]
     for side, hand in clip.hands.items():
-        points.append(hands.models[side](hand).vertices[hand.valid][::4].reshape(-1, 3))
+        points.append(hands.models[side](hand).vertices[hand.valid, ::3].reshape(-1, 3))
     return points

@@ -17,12 +17,12 @@ f 1 3 2\nf 1 4 3\nf 5 6 7\nf 5 7 8\nf 1 2 6\nf 1 6 5\nf 4 8 7\nf 4 7 3\nf 1 5 8\
 
 
 def write_taco(folder: Path, side: str = "right") -> Path:
-    """A half-closed hand beside a box that stands on a table at z = 0.3 and is lifted by 5 cm a frame."""
+    """A half-closed hand beside a box that stands on a table at z = 0.3 and is lifted by 10 cm a frame."""
     rng = np.random.default_rng(0)
     pose = rng.normal(0, 0.1, (NUM_FRAMES, 16, 3))
     pose[:, 1:, 2] += 0.5 if side == "right" else -0.5
     world_from_object = np.tile(np.eye(4, dtype=np.float32), (NUM_FRAMES, 1, 1))
-    world_from_object[:, :3, 3] = [(1.0, 2.0, 0.3 + 0.05 * frame) for frame in range(NUM_FRAMES)]
+    world_from_object[:, :3, 3] = [(1.0, 2.0, 0.3 + 0.1 * frame) for frame in range(NUM_FRAMES)]
     path = folder / "20231104_017.npz"
     np.savez(
         path,

@@ -6,6 +6,7 @@ import numpy as np
 
 from flows.convert import ConvertConfig, convert_recordings, on_stage
 from flows.sources import load_hands
+from render.camera import project
 from render.transforms import transform
 from storage.sources.session import SessionFolder
 from storage.sources.taco import UP, read_taco
@@ -30,7 +31,7 @@ def test_the_object_stands_on_the_table_and_the_person_sits_behind_it(tmp_path: 
     hands = load_hands(None)
     clip = on_stage(read_taco(write_taco(tmp_path), hands.arrays, keep_shape=True), UP, hands.arrays)
     corners = transform(clip.objects[0].world_from_object, clip.objects[0].mesh.vertices)
-    np.testing.assert_allclose(corners[..., 1].min(axis=1), (0.0, 0.05, 0.1), atol=1e-6)
+    np.testing.assert_allclose(corners[..., 1].min(axis=1), (0.0, 0.1, 0.2), atol=1e-6)
     np.testing.assert_allclose(corners.mean(axis=(0, 1))[[0, 2]], 0, atol=1e-6)
     wrists = hands.models["right"](clip.hands["right"]).joints[:, 0]
     assert wrists[:, 2].max() < -0.05
@@ -64,3 +65,16 @@ def test_hot3d_needs_its_library(tmp_path: Path) -> None:
     (entry,) = convert_recordings("hot3d", [recording], SMALL, tmp_path / "sessions").quarantined
     assert entry.code == "config"
     assert "--library DIR" in entry.reason
+
+
+def test_every_frame_is_in_every_picture(tmp_path: Path) -> None:
+    (folder,) = convert_recordings("taco", [write_taco(tmp_path)], SMALL, tmp_path / "sessions").made
+    clip = SessionFolder(folder).load()
+    (moving,) = clip.objects
+    joints = load_hands(None).models["right"](clip.hands["right"]).joints
+    corners = transform(moving.world_from_object, moving.mesh.vertices)
+    for camera in clip.cameras.values():
+        pixels, depth = project(np.concatenate([joints, corners], axis=1), camera)
+        assert depth.min() > 0
+        assert (pixels > -0.5).all()
+        assert (pixels < (camera.width - 0.5, camera.height - 0.5)).all()
