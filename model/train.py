@@ -25,6 +25,7 @@ from model.checkpoint import checkpoints, load_checkpoint, prune_checkpoints, re
 from model.config import ModelConfig
 from model.data import Draws, StepBatches, read_steps
 from model.pipeline import ManiVideoPipeline, build_pipeline, read_pipeline
+from model.pretrained import load_pretrained
 from model.trainer import Trainer
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
@@ -107,6 +108,7 @@ def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:
             pipeline = build_pipeline(load_config(ModelConfig, config.model))
         if config.stage == "temporal":
             pipeline.network.set_temporal(True)
+        load_pretrained(pipeline, config.pretrained)
     if pipeline.network.settings.with_temporal and config.batch.pick == "scattered":
         raise InputError("the model has temporal layers: batch.pick must be 'window'", code="config")
     return pipeline
