@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 MOTION_MODULES = "guoyww/animatediff-motion-adapter-v1-5-2"
-UNUSED_BY_R = ("conv_norm_out.", "conv_out.")  # AppearanceNet ends before the output layers
 WEIGHTS = "diffusion_pytorch_model"  # diffusers' name of a file of weights
 STABLE_DIFFUSION_FILES = {
     "UNet": ("unet/config.json", f"unet/{WEIGHTS}.safetensors"),
@@ -66,9 +65,8 @@ def load_stable_diffusion(pipeline: ManiVideoPipeline, source: str) -> None:
         raise InputError(f"{source}: wanted a model with codec.kind: vae", code="weights")
     unet = read_model(UNet2DConditionModel, source, "unet", network.denoising_unet.unet)
     network.denoising_unet.unet.load_state_dict(unet)
-    network.appearance_net.unet.load_state_dict(
-        {name: tensor for name, tensor in unet.items() if not name.startswith(UNUSED_BY_R)}
-    )
+    ends_earlier = network.appearance_net.unet  # at the last site
+    ends_earlier.load_state_dict({name: unet[name] for name in ends_earlier.state_dict()})
     codec.autoencoder.load_state_dict(read_model(AutoencoderKL, source, "vae", codec.autoencoder))
     embedding = empty_prompt(source, network.settings.context_tokens)
     if embedding.shape != network.context.shape:

@@ -155,7 +155,7 @@ class Trainer:
             timestep,
             target.unflatten(0, (b, t)),
             batch.clips.area,
-            conditions.drop(batch.dropped),
+            conditions.drop(batch.dropped, batch.motion_dropped),
         )
 
     def backward(self, clips: NoisedClips) -> float:
