@@ -144,8 +144,9 @@ class ClipCache:
 
     def __init__(self, dataset: Dataset, rows: Sequence[ClipRow], max_bytes: int) -> None:
         self.dataset = dataset
-        one_frame = num_bytes(FrameTensors.from_window(dataset.read(rows[0], 0, 1)))
-        self.holds_clips = one_frame * sum(row.num_frames for row in rows) <= max_bytes
+        first = FrameTensors.from_window(dataset.read(rows[0], 0, 1))
+        self.height, self.width = first.area.shape[1:]
+        self.holds_clips = num_bytes(first) * sum(row.num_frames for row in rows) <= max_bytes
         self.clips: dict[str, FrameTensors] = {}
         self.by_clip = LeastRecent[ReferenceTensors](max_bytes // 4, num_bytes)
 

@@ -62,10 +62,15 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
 
     device: str = "auto"
     """Where to train: a torch device, or auto: the GPU if there is one."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass; weights stay float32."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Arithmetic of the forward pass; weights stay float32. With float16 the loss is scaled, and a step whose
+    gradients overflow is left out."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts of a batch that are computed one after another: the same gradients, less memory."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    memory_estimate: bool = True
+    """Find out before the first step how much memory training needs, which takes seconds, and log it."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; null: torch's own choice."""
     clip_threads: int = Field(default=1, ge=1)
