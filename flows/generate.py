@@ -62,7 +62,7 @@ def generate_clip(model_dir: Path, clip_id: str, config: GenerateConfig, store: 
 def generate_motion(model_dir: Path, motion: Motion, config: GenerateConfig, store: Store, out: Path) -> int:
     """Generate a session's motion seen by one of its cameras; return the number of frames written."""
     pipeline = load_pipeline(model_dir, cpu_offload=config.cpu_offload)
-    first_object = None if motion.first_object is None else read_picture(motion.first_object)
+    first_object = read_picture(motion.first_object).copy() if motion.first_object else None
     window, fps = motion_window(motion, config, store, pipeline.network.settings.num_layers)
     return write_generated(pipeline, window, fps, config, out, first_object)
 

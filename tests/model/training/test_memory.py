@@ -27,9 +27,9 @@ from model.training_config import TrainConfig
 torch.set_num_threads(1)
 
 
-def run(config, size, steps):
+def run(config, *sizes):
     trainer = Trainer(config, starting_pipeline(config))
-    for step in range(steps):
+    for size in sizes:
         clips = clips_without_contents(trainer, size, size)
         for tensor in (clips.z_t, clips.timestep, clips.target, clips.area, *vars(clips.conditions).values()):
             tensor.fill_(1)
@@ -41,13 +41,13 @@ def run(config, size, steps):
 
 
 configs = {name: TrainConfig.model_validate(text) for name, text in json.loads(sys.argv[1]).items()}
-trainers = {name: run(config, 32, 1) for name, config in configs.items()}  # loads the libraries
+trainers = {name: run(config, 32) for name, config in configs.items()}  # loads the libraries
 told = {name: {"estimated": estimate_memory(trainer, 128, 128).total} for name, trainer in trainers.items()}
 del trainers
 gc.collect()
 before = psutil.Process().memory_info().rss
 for name, config in configs.items():
-    run(config, 128, 2)
+    run(config, 32, 128)  # the moments are there when the step is at its peak
     told[name]["measured"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
 print(json.dumps(told))
 """
