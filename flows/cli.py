@@ -210,7 +210,11 @@ def generate(
     glb: Annotated[Path | None, typer.Option("--object", metavar="GLB", help="Replaces its object.")] = None,
     background: Annotated[
         Path | None,
-        typer.Option("--background", metavar="PNG", help="Replaces its plate."),
+        typer.Option("--background", metavar="PNG", help="Replaces its plate; or a picture of a human."),
+    ] = None,
+    first_object: Annotated[
+        Path | None,
+        typer.Option("--first-object", metavar="PNG", help="The object as the first frame shows it."),
     ] = None,
     config: Annotated[Path, typer.Option("--config")] = CONFIGS / "generate.yaml",
     dataset: DatasetOption = None,
@@ -231,7 +235,7 @@ def generate(
         from flows.generate import GenerateConfig, Motion
 
         settings = load_config(GenerateConfig, config, overrides(assignments, dataset=dataset))
-        subject = clip if motion is None else Motion(motion, camera, glb, background)
+        subject = clip if motion is None else Motion(motion, camera, glb, background, first_object)
         started = time.monotonic()
         count = runs.run(
             model_dag.generate, model_dir=model, config=settings, store=store, out=out, subject=subject

@@ -122,12 +122,26 @@ def licences(
         print_table(f"objects of {dataset}", columns, rows)
 
 
-def doctor(mano: ManoOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def doctor(
+    mano: ManoOption = None,
+    stable_diffusion: Annotated[
+        str | None,
+        typer.Option("--stable-diffusion", metavar="DIR", help="Folder or hub id of SD 1.5."),
+    ] = None,
+    motion_modules: Annotated[
+        str | None,
+        typer.Option("--motion-modules", metavar="DIR", help="Folder or hub id of AnimateDiff's."),
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """Say what this machine has, and what to do about what it lacks."""
     with reporting(debug=debug):
         from flows.doctor import examine
+        from model.pretrained import PretrainedConfig
 
-        checks = examine(mano)
+        weights = PretrainedConfig(stable_diffusion=stable_diffusion, motion_modules=motion_modules)
+        checks = examine(mano, weights)
         if as_json:
             print_json({check.name: asdict(check) for check in checks})
             return

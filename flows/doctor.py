@@ -3,16 +3,24 @@
 import ctypes.util
 import os
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import imageio_ffmpeg
 import torch
 
+from model.pretrained import (
+    MOTION_MODULES,
+    MOTION_MODULES_FILES,
+    STABLE_DIFFUSION,
+    STABLE_DIFFUSION_FILES,
+    PretrainedConfig,
+    missing_parts,
+)
 from render.rasterizers.protocol import why_not_nvdiffrast
 
 MANO_FILES = ("MANO_LEFT.pkl", "MANO_RIGHT.pkl")
-SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 
 @dataclass(frozen=True)
@@ -25,9 +33,9 @@ class Check:
     advice: str  # what to do where it is missing; empty where it is there
 
 
-def examine(mano: Path | None) -> list[Check]:
+def examine(mano: Path | None, weights: PretrainedConfig) -> list[Check]:
     """Look for everything; `mano` is the folder of the user's licensed hand model."""
-    return [_gpu(), _nvdiffrast(), _ffmpeg(), _egl(), _mano(mano), _weights(), _prefect_server()]
+    return [_gpu(), _nvdiffrast(), _ffmpeg(), _egl(), _mano(mano), *_weights(weights), _prefect_server()]
 
 
 def _gpu() -> Check:
@@ -70,12 +78,23 @@ def _mano(folder: Path | None) -> Check:
     return Check("MANO files", True, str(folder), "")
 
 
-def _weights() -> Check:
-    hub = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
-    folder = hub / f"models--{SD15.replace('/', '--')}"
-    if folder.is_dir():
-        return Check("SD 1.5 weights", True, str(folder), "")
-    return Check("SD 1.5 weights", False, f"not in {hub}", f"hf download {SD15}; the tiny network needs none")
+def _weights(config: PretrainedConfig) -> list[Check]:
+    """The public weights that sd15 starts from: where the config says, else in the hub's cache."""
+    stable_diffusion = config.stable_diffusion or STABLE_DIFFUSION
+    motion_modules = config.motion_modules or MOTION_MODULES
+    return [
+        _source("SD 1.5 weights", stable_diffusion, STABLE_DIFFUSION_FILES),
+        _source("AnimateDiff weights", motion_modules, MOTION_MODULES_FILES),
+    ]
+
+
+def _source(name: str, source: str, parts: Mapping[str, tuple[str, ...]]) -> Check:
+    missing = missing_parts(source, parts)
+    if not missing:
+        return Check(name, True, f"{source}: {', '.join(parts)}", "")
+    where = source if Path(source).is_dir() else f"the hub's cache of {source}"
+    found = f"no {', '.join(missing)} in {where}"
+    return Check(name, False, found, f"hf download {source}; the tiny network needs none")
 
 
 def _prefect_server() -> Check:

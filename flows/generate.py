@@ -8,8 +8,10 @@ from typing import Literal
 import numpy as np
 import torch
 from diffusers.utils.logging import disable_progress_bar
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from flows.console import stderr
 from flows.ingest import IngestConfig, ingest_clip, prepare_job
 from model.evaluate import EvaluateConfig, generate, read_clip
 from model.pipeline import ManiVideoPipeline, read_pipeline
@@ -32,6 +34,8 @@ class GenerateConfig(BaseModel, frozen=True, extra="forbid"):
     """Dataset of the clip that is named."""
     sampling: EvaluateConfig = EvaluateConfig()
     """Length, steps and guidance."""
+    cpu_offload: bool = False
+    """Keep network and codec on the CPU and move each to the GPU while it works: slower, less GPU memory."""
     ingest: IngestConfig = IngestConfig()
     """How a session's motion is rendered; its size must be that of the clips the model was trained on."""
 
@@ -43,12 +47,13 @@ class Motion:
     session: Path
     camera: str | None = None  # None: the session's first
     glb: Path | None = None  # None: the session's own object
-    background: Path | None = None  # None: the session's own plate
+    background: Path | None = None  # None: the session's own plate; a human picture for a human video
+    first_object: Path | None = None  # the object in the first frame, f_8; None: not given
 
 
 def generate_clip(model_dir: Path, clip_id: str, config: GenerateConfig, store: Store, out: Path) -> int:
     """Generate a dataset's clip; return the number of frames written."""
-    pipeline = load_pipeline(model_dir)
+    pipeline = load_pipeline(model_dir, cpu_offload=config.cpu_offload)
     dataset = Dataset.open(store, config.dataset, layers=pipeline.network.settings.num_layers)
     row = dataset.row(clip_id)
     return write_generated(pipeline, read_clip(dataset, row, config.sampling), row.fps, config, out)
@@ -56,9 +61,10 @@ def generate_clip(model_dir: Path, clip_id: str, config: GenerateConfig, store: 
 
 def generate_motion(model_dir: Path, motion: Motion, config: GenerateConfig, store: Store, out: Path) -> int:
     """Generate a session's motion seen by one of its cameras; return the number of frames written."""
-    pipeline = load_pipeline(model_dir)
+    pipeline = load_pipeline(model_dir, cpu_offload=config.cpu_offload)
+    first_object = read_picture(motion.first_object).copy() if motion.first_object else None
     window, fps = motion_window(motion, config, store, pipeline.network.settings.num_layers)
-    return write_generated(pipeline, window, fps, config, out)
+    return write_generated(pipeline, window, fps, config, out, first_object)
 
 
 def motion_window(
@@ -125,18 +131,26 @@ def _plate(motion: Motion, clip: Clip, camera: str) -> np.ndarray:
     raise InputError(f"{motion.session}: no plate of {camera}: name a background", code="config")
 
 
-def load_pipeline(model_dir: Path) -> ManiVideoPipeline:
+def load_pipeline(model_dir: Path, *, cpu_offload: bool = False) -> ManiVideoPipeline:
     """Load a saved model, on the GPU if there is one."""
     disable_progress_bar()
     pipeline = read_pipeline(model_dir)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline.set_progress_bar_config(disable=not stderr.is_terminal, desc="denoising", leave=False)
+    if cpu_offload and torch.cuda.is_available():
+        pipeline.enable_model_cpu_offload()
+        return pipeline
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def write_generated(
-    pipeline: ManiVideoPipeline, window: ClipWindow, fps: float, config: GenerateConfig, out: Path
+    pipeline: ManiVideoPipeline,
+    window: ClipWindow,
+    fps: float,
+    config: GenerateConfig,
+    out: Path,
+    first_object: NDArray[np.uint8] | None = None,
 ) -> int:
     """Generate a window's frames and write them as a video; return their number."""
-    frames = generate(pipeline, window, config.sampling)
+    frames = generate(pipeline, window, config.sampling, first_object)
     out.parent.mkdir(parents=True, exist_ok=True)
     return write_video(out, frames, fps / config.sampling.stride)

@@ -123,16 +123,25 @@ def assemble(clips: FrameTensors, references: Tensor, points: Tensor) -> Conditi
 
 @torch.no_grad()
 def conditions_from_window(
-    window: ClipWindow, codec: Codec, *, first_object: bool = False, device: torch.device | str = "cpu"
+    window: ClipWindow,
+    codec: Codec,
+    *,
+    first_object: NDArray[np.uint8] | bool = False,
+    device: torch.device | str = "cpu",
 ) -> Conditions:
-    """Conditions of one clip, b = 1, from a window that begins with its first frame.
+    """Conditions of one clip, b = 1, on the CPU, from a window that begins with its first frame.
 
-    `first_object` fills f_8 with the object as it is seen in that frame; `device` is the codec's.
+    `first_object` fills f_8 with a picture [h, w, 3], or with the object as it is seen in that frame;
+    `device` is where the codec works.
     """
-    references = move(stack([ReferenceTensors.from_window(window)]), device)
-    references.present[:, FIRST_OBJECT_SLOT] &= first_object
-    clips = move(stack([FrameTensors.from_window(window)]), device)
-    return assemble(clips, encode_references(references, codec), references.points)
+    references = stack([ReferenceTensors.from_window(window)])
+    if isinstance(first_object, np.ndarray):
+        references.pictures[0, FIRST_OBJECT_SLOT] = resize(first_object[None], window.mask.shape[1:])[0]
+        references.present[0, FIRST_OBJECT_SLOT] = True
+    else:
+        references.present[0, FIRST_OBJECT_SLOT] &= first_object
+    latents = encode_references(move(references, device), codec).cpu()
+    return assemble(stack([FrameTensors.from_window(window)]), latents, references.points)
 
 
 def composite(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from pydantic import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class PixelUnshuffleConfig(BaseModel, frozen=True, extra="forbid"):
@@ -57,19 +58,19 @@ CodecConfig = PixelUnshuffleConfig | VaeConfig
 class PixelUnshuffleCodec(ModelMixin, ConfigMixin):
     """Rearranges blocks of pixels into channels: c = 3 · factor²."""
 
-    gain: Tensor
-
     @register_to_config
     def __init__(self, factor: int = 4, scale: float = 2.0) -> None:
         super().__init__()
         self.factor = factor
         self.latent_channels = 3 * factor**2
-        self.register_buffer("gain", torch.tensor(scale))  # a buffer, so that the codec has a device
+        self.gain = nn.Parameter(torch.tensor(scale), requires_grad=False)  # so that the codec has a device
 
+    @apply_forward_hook  # for enable_model_cpu_offload, which else moves a model in `forward` alone
     def encode(self, pictures: Tensor) -> Tensor:
         """[n, 3, H, W] in [-1, 1] → latents [n, c, h, w]."""
         return F.pixel_unshuffle(pictures, self.factor) * self.gain
 
+    @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [n, c, h, w] → [n, 3, H, W]; in [-1, 1] for the latents of pictures."""
         return F.pixel_shuffle(latents / self.gain, self.factor)
@@ -85,10 +86,12 @@ class VaeCodec(ModelMixin, ConfigMixin):
         self.factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
         self.latent_channels = self.autoencoder.config.latent_channels
 
+    @apply_forward_hook  # for enable_model_cpu_offload, which else moves a model in `forward` alone
     def encode(self, pictures: Tensor) -> Tensor:
         """[n, 3, H, W] in [-1, 1] → latents [n, c, h, w]: the mode, so that a picture has one latent."""
         return self.autoencoder.encode(pictures).latent_dist.mode() * self.autoencoder.config.scaling_factor
 
+    @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [n, c, h, w] → [n, 3, H, W], about [-1, 1]."""
         return self.autoencoder.decode(latents / self.autoencoder.config.scaling_factor).sample

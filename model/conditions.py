@@ -4,7 +4,7 @@ Letters: b batch, t frames, L layers, H×W picture, h×w latent, c latent channe
 What is absent is zero: hands of object-only data, everything but O_B of human video, a dropped sample.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 NUM_REFERENCES = 8  # six views O_I, the human or background picture O_B, the optional first-frame object f_8
 OBJECT_LAYER = 0  # H_o: the object comes first among the layers
-FRAME_FIELDS = ("normals", "confidence", "skeleton")  # those with a time axis
+FRAME_FIELDS = ("normals", "confidence", "skeleton")  # those with a time axis: the motion
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,24 @@ class Conditions:
         parts = zip(*(getattr(self, field.name).tensor_split(count) for field in fields(self)), strict=True)
         return [Conditions(*part) for part in parts]
 
-    def drop(self, dropped: Tensor) -> "Conditions":
-        """Zero every condition of the samples where `dropped` [b] is true (classifier-free dropout)."""
-        return self._map(lambda tensor: tensor.masked_fill(_over_rest(dropped.to(tensor.device), tensor), 0))
+    def drop(self, dropped: Tensor, motion_dropped: Tensor) -> "Conditions":
+        """Classifier-free dropout: zero every condition of the samples where `dropped` [b] is true, and those
+        of motion where `motion_dropped` [b] is."""
+
+        def zero(name: str) -> Tensor:
+            tensor = getattr(self, name)
+            mask = (dropped | motion_dropped) if name in FRAME_FIELDS else dropped
+            return tensor.masked_fill(_over_rest(mask.to(tensor.device), tensor), 0)
+
+        return Conditions(**{field.name: zero(field.name) for field in fields(self)})
+
+    def without_motion(self) -> "Conditions":
+        """The same references and points, nothing of the layers and the skeleton."""
+        return replace(self, **{name: _zeros(getattr(self, name)) for name in FRAME_FIELDS})
+
+    def absent(self) -> "Conditions":
+        """The same clips with everything absent."""
+        return self._map(_zeros)
 
     def check(self, num_layers: int, latent_channels: int, factor: int) -> None:
         """Raise ValueError naming each tensor whose shape does not fit the normals' and the model's."""
@@ -80,14 +95,9 @@ class Conditions:
         return Conditions(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
 
 
-def join(parts: Sequence[Conditions]) -> Conditions:
-    """Several batches as one: concatenated along b."""
-    return Conditions(
-        **{
-            field.name: torch.cat([getattr(part, field.name) for part in parts])
-            for field in fields(Conditions)
-        }
-    )
+def _zeros(like: Tensor) -> Tensor:
+    """Zeros that take no memory."""
+    return like.new_zeros(()).expand_as(like)
 
 
 def _over_rest(mask: Tensor, like: Tensor) -> Tensor:

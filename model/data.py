@@ -41,6 +41,9 @@ class BatchConfig(BaseModel, frozen=True, extra="forbid"):
     """Relative share of each source; sources that the dataset lacks leave theirs to the others."""
     condition_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability that all conditions of a clip are zero (classifier-free guidance)."""
+    motion_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that a clip's layers and skeleton alone are zero, so that motion can have a guidance scale
+    of its own."""
     first_object: float = Field(default=0.5, ge=0, le=1)
     """Probability that f_8, the object in the clip's first frame, is given."""
 
@@ -53,6 +56,7 @@ class Draw:
     frames: NDArray[np.int64]  # [t] ascending positions in the clip
     dropped: bool  # all conditions are zero
     first_object: bool  # f_8 is given
+    motion_dropped: bool  # layers and skeleton are zero
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,16 @@ class Batch:
     clips: FrameTensors  # [b, t, …]
     references: ReferenceTensors  # [b, …]
     dropped: Tensor  # bool [b] whose conditions are all zero
+    motion_dropped: Tensor  # bool [b] whose layers and skeleton are zero
 
     def to(self, device: torch.device) -> "Batch":
         """Move every tensor."""
         return Batch(
-            self.ids, move(self.clips, device), move(self.references, device), self.dropped.to(device)
+            self.ids,
+            move(self.clips, device),
+            move(self.references, device),
+            self.dropped.to(device),
+            self.motion_dropped.to(device),
         )
 
 
@@ -98,7 +107,9 @@ class Draws:
         row = self.by_source[source][rng.integers(len(self.by_source[source]))]
         frames = self._frames(row.num_frames, rng)
         dropped = bool(rng.random() < self.config.condition_dropout)
-        return Draw(row, frames, dropped, bool(rng.random() < self.config.first_object))
+        first_object = bool(rng.random() < self.config.first_object)
+        motion_dropped = bool(rng.random() < self.config.motion_dropout)
+        return Draw(row, frames, dropped, first_object, motion_dropped)
 
     def _frames(self, num_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
         count = self.config.frames
@@ -133,8 +144,9 @@ class ClipCache:
 
     def __init__(self, dataset: Dataset, rows: Sequence[ClipRow], max_bytes: int) -> None:
         self.dataset = dataset
-        one_frame = num_bytes(FrameTensors.from_window(dataset.read(rows[0], 0, 1)))
-        self.holds_clips = one_frame * sum(row.num_frames for row in rows) <= max_bytes
+        first = FrameTensors.from_window(dataset.read(rows[0], 0, 1))
+        self.height, self.width = first.area.shape[1:]
+        self.holds_clips = num_bytes(first) * sum(row.num_frames for row in rows) <= max_bytes
         self.clips: dict[str, FrameTensors] = {}
         self.by_clip = LeastRecent[ReferenceTensors](max_bytes // 4, num_bytes)
 
@@ -172,6 +184,7 @@ class StepBatches:
             clips=stack([self.cache.frames(draw.row, draw.frames) for draw in drawn]),
             references=references,
             dropped=torch.tensor([draw.dropped for draw in drawn]),
+            motion_dropped=torch.tensor([draw.motion_dropped for draw in drawn]),
         )
 
 

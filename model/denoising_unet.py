@@ -36,6 +36,11 @@ class FrameEncoding:
             self.object_tokens[:, start:stop],
         )
 
+    def to(self, device: torch.device | str) -> "FrameEncoding":
+        """Move every tensor."""
+        mlo = None if self.mlo_tokens is None else self.mlo_tokens.to(device)
+        return FrameEncoding(self.guidance.to(device), mlo, self.object_tokens.to(device))
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -45,8 +50,9 @@ class Encoded:
     per_frame: FrameEncoding
 
     def frames(self, start: int, stop: int) -> "Encoded":
-        """Frames [start, stop) of the clip."""
-        return replace(self, per_frame=self.per_frame.frames(start, stop))
+        """Frames [start, stop) of the clip, on the references' device."""
+        device = self.references[0].device
+        return replace(self, per_frame=self.per_frame.frames(start, stop).to(device))
 
 
 def join_frames(parts: Sequence[FrameEncoding]) -> FrameEncoding:

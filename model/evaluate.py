@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from model.clip_tensors import conditions_from_window
 from model.metrics import flicker_error, masked_psnr, masked_ssim
 from model.pipeline import ManiVideoPipeline
-from model.windows import WindowConfig
+from model.sampling import SamplingConfig
 from storage.dataset import ClipWindow, Dataset
 from storage.errors import InputError
 from storage.manifest import ClipRow
@@ -33,19 +33,13 @@ NOT_COMPUTED = {
 }
 
 
-class EvaluateConfig(BaseModel, frozen=True, extra="forbid"):
-    """What is generated of each clip, and how."""
+class EvaluateConfig(SamplingConfig, frozen=True, extra="forbid"):
+    """What is generated of each clip, and how (SamplingConfig)."""
 
     num_frames: int | None = Field(default=24, ge=1)
     """Frames of each clip, from its first on; null: all."""
     stride: int = Field(default=1, ge=1)
     """Frames of the clip between generated ones."""
-    num_inference_steps: int = Field(default=25, ge=1)
-    """Denoising steps."""
-    guidance_scale: float = Field(default=1.0, ge=1)
-    """Classifier-free guidance; 1: none."""
-    window: WindowConfig = WindowConfig()
-    """How clips longer than a window are generated."""
     first_object: bool = False
     """Give f_8, the object as seen in the true first frame."""
     seed: int = Field(default=0, ge=0)
@@ -121,17 +115,20 @@ def evaluate_clip(
     return GeneratedClip(row, generated, truth, area, figures)
 
 
-def generate(pipeline: ManiVideoPipeline, window: ClipWindow, config: EvaluateConfig) -> NDArray[np.uint8]:
-    """Frames [T, H, W, 3] generated from a window's conditions."""
-    output = pipeline(
-        conditions_from_window(
-            window, pipeline.codec, first_object=config.first_object, device=pipeline.device
-        ),
-        num_inference_steps=config.num_inference_steps,
-        guidance_scale=config.guidance_scale,
-        generator=torch.Generator().manual_seed(config.seed),
-        window=config.window,
+def generate(
+    pipeline: ManiVideoPipeline,
+    window: ClipWindow,
+    config: EvaluateConfig,
+    first_object: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
+    """Frames [T, H, W, 3] generated from a window's conditions; `first_object` [h, w, 3] is f_8's picture."""
+    conditions = conditions_from_window(
+        window,
+        pipeline.codec,
+        first_object=config.first_object if first_object is None else first_object,
+        device=pipeline._execution_device,
     )
+    output = pipeline(conditions, config, torch.Generator().manual_seed(config.seed))
     return np.rint(output.frames[0] * 255.0).astype(np.uint8)
 
 

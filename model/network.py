@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from model.appearance_net import AppearanceNet
@@ -84,6 +85,7 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
         """Everything that does not depend on the noise level."""
         return Encoded(self.encode_references(conditions.references), self.encode_frames(conditions))
 
+    @apply_forward_hook
     def encode_references(self, references: Tensor) -> tuple[SiteReferences, ...]:
         """R on latents [b, 8, c, h, w], projected for each site (Eq. 3)."""
         features, present = self.appearance_net(references, self.context)
@@ -92,6 +94,7 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
             for layers, site_features in zip(self.denoising_unet.layers, features, strict=True)
         )
 
+    @apply_forward_hook
     def encode_frames(self, conditions: Conditions) -> FrameEncoding:
         """G + G_1 (Eq. 1 and 5), E_F (Eq. 2) and E_N (Eq. 4) of every frame."""
         b, t = conditions.normals.shape[:2]

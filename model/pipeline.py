@@ -3,29 +3,28 @@
 Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 
 from model.checkpoint import UNREADABLE
 from model.codec import Codec, PixelUnshuffleCodec, VaeCodec, build_codec
-from model.conditions import Conditions, join
+from model.conditions import Conditions
 from model.config import ModelConfig
 from model.denoising_unet import Encoded, join_frames
+from model.fusion import SiteReferences
 from model.network import ManiVideoNetwork
-from model.schedule import build_scheduler
-from model.windows import WindowConfig, blend
+from model.sampling import SamplingConfig, draw_noise, guidance_branches
+from model.schedule import build_sampler, build_scheduler
+from model.windows import denoise
 from storage.errors import InputError
-
-DECODED_AT_ONCE = 8  # frames, to bound the VAE's memory
 
 
 @dataclass
@@ -37,6 +36,8 @@ class VideoOutput(BaseOutput):
 
 class ManiVideoPipeline(DiffusionPipeline):
     """Network, codec and scheduler; saved and loaded as one folder."""
+
+    model_cpu_offload_seq = "network->codec"  # for enable_model_cpu_offload
 
     network: ManiVideoNetwork
     codec: Codec
@@ -55,79 +56,85 @@ class ManiVideoPipeline(DiffusionPipeline):
     def __call__(
         self,
         conditions: Conditions,
-        num_inference_steps: int = 25,
-        guidance_scale: float = 1.0,
-        generator: torch.Generator | None = None,
-        window: WindowConfig | None = None,
+        sampling: SamplingConfig | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> VideoOutput:
-        """Generate one video for each clip of the conditions.
+        """Generate one video for each clip of the conditions, which may stay on the CPU.
 
-        A `guidance_scale` other than 1 is classifier-free guidance: predictions move away from those without
-        conditions by that factor, at twice the time. `window` (default: 24 frames) cuts longer clips.
+        What is on the device at once does not grow with the number of frames, but for z itself. With a
+        generator for each clip, a clip's video is the same in any batch.
         Raises ValueError when shapes do not fit the network.
         """
         # 1. Check
-        settings = self.network.settings
-        conditions.check(settings.num_layers, settings.latent_channels, settings.factor)
-        conditions = conditions.to(self.device, self.network.dtype)
-        guided, window = guidance_scale != 1.0, window or WindowConfig()
-        if settings.with_temporal and window.length > settings.temporal.max_frames:
-            longest = settings.temporal.max_frames
-            raise ValueError(f"windows of {window.length} frames, but position codes for {longest}")
+        sampling = sampling or SamplingConfig()
+        self.check(conditions, sampling)
 
         # 2. Encode what does not depend on the noise level
-        encoded = self.encode(join([conditions, unconditional(conditions)]) if guided else conditions, window)
+        branches = self.encode(conditions, sampling)
 
         # 3. Prepare noise and timesteps
         b, _, c, h, w = conditions.references.shape
-        shape = (b, conditions.num_frames, c, h, w)
-        z = randn_tensor(shape, generator=generator, device=self.device, dtype=self.network.dtype)
-        self.scheduler.set_timesteps(num_inference_steps, device=self.device)
+        sampler = build_sampler(self.scheduler, sampling.sampler)
+        sampler.set_timesteps(sampling.num_inference_steps, device=self._execution_device)
+        noise = draw_noise((b, conditions.num_frames, c, h, w), generator)
+        z = noise.to(self._execution_device) * sampler.init_noise_sigma  # f32: Euler's z begins far above 1
 
         # 4. Denoise by window
-        with self.progress_bar(total=num_inference_steps) as progress:
-            for step, timestep in enumerate(self.scheduler.timesteps):
-                predict = self._predictor(z, timestep, encoded, guidance_scale)
-                prediction = blend(predict, conditions.num_frames, step, window)
-                z = self.scheduler.step(prediction, timestep, z).prev_sample
-                progress.update()
+        with self.progress_bar(total=len(sampler.timesteps)) as progress:
+            z = denoise(z, sampler, partial(self._predict, branches), sampling.window, progress.update)
 
         # 5. Decode
-        return VideoOutput(frames=self.decode(z))
+        frames = self.decode(z, sampling.decoded_at_once)
+        self.maybe_free_model_hooks()
+        return VideoOutput(frames=frames)
 
-    def encode(self, conditions: Conditions, window: WindowConfig) -> Encoded:
-        """Encode a clip, its frames a window at a time."""
-        stretches = [
-            self.network.encode_frames(conditions.frames(start, start + window.length))
-            for start in range(0, conditions.num_frames, window.length)
-        ]
-        return Encoded(self.network.encode_references(conditions.references), join_frames(stretches))
+    def check(self, conditions: Conditions, sampling: SamplingConfig) -> None:
+        """Raise ValueError where conditions or windows do not fit the network."""
+        settings, longest = self.network.settings, self.network.settings.temporal.max_frames
+        conditions.check(settings.num_layers, settings.latent_channels, settings.factor)
+        if settings.with_temporal and sampling.window.length > longest:
+            raise ValueError(f"windows of {sampling.window.length} frames, but position codes for {longest}")
 
-    def decode(self, z: Tensor) -> NDArray[np.float32]:
+    def encode(self, conditions: Conditions, sampling: SamplingConfig) -> list[tuple[float, Encoded]]:
+        """Encode each prediction that guidance sums, references once a clip and frames a window at a time.
+
+        The frames of a clip longer than a window wait on the CPU.
+        """
+        device, dtype, length = self._execution_device, self.network.dtype, sampling.window.length
+        waits = torch.device("cpu") if conditions.num_frames > length else device
+        encoded: list[tuple[float, Encoded]] = []
+        references: tuple[Tensor, tuple[SiteReferences, ...]] | None = None
+        for weight, branch in guidance_branches(conditions, sampling):
+            stretches = [
+                self.network.encode_frames(branch.frames(start, start + length).to(device, dtype)).to(waits)
+                for start in range(0, branch.num_frames, length)
+            ]
+            if (
+                references is None or references[0] is not branch.references
+            ):  # R runs once for the same pictures
+                latents = branch.references.to(device, dtype)
+                references = branch.references, self.network.encode_references(latents)
+            encoded.append((weight, Encoded(references[1], join_frames(stretches))))
+        return encoded
+
+    def decode(self, z: Tensor, at_once: int) -> NDArray[np.float32]:
         """Latents [b, t, c, h, w] → frames [b, t, H, W, 3] in [0, 1]."""
-        pictures = torch.cat([self.codec.decode(part) for part in z.flatten(0, 1).split(DECODED_AT_ONCE)])
-        frames = (pictures.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
-        return frames.unflatten(0, z.shape[:2]).cpu().numpy()
+        parts = z.to(self.codec.dtype).flatten(0, 1).split(at_once)
+        pictures = torch.cat([self.codec.decode(part).float().cpu() for part in parts])
+        frames = (pictures / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+        return frames.unflatten(0, z.shape[:2]).numpy()
 
-    def _predictor(
-        self, z: Tensor, timestep: Tensor, encoded: Encoded, guidance_scale: float
-    ) -> Callable[[int, int], Tensor]:
-        """Prediction of frames [start, stop) of z [b, t, c, h, w] at one timestep, guided."""
-
-        def predict(start: int, stop: int) -> Tensor:
-            clips, part = z[:, start:stop], encoded.frames(start, stop)
-            if guidance_scale == 1.0:
-                return self.network(clips, timestep.expand(len(z)), part)
-            both = self.network(torch.cat([clips, clips]), timestep.expand(2 * len(z)), part)
-            conditional, free = both.chunk(2)
-            return free + guidance_scale * (conditional - free)
-
-        return predict
-
-
-def unconditional(conditions: Conditions) -> Conditions:
-    """The same clips with everything absent."""
-    return conditions.drop(torch.ones(len(conditions.points), dtype=torch.bool))
+    def _predict(
+        self, branches: list[tuple[float, Encoded]], z: Tensor, timestep: Tensor, start: int, stop: int
+    ) -> Tensor:
+        """Guided prediction of frames [start, stop) of z [b, t, c, h, w] at one timestep."""
+        part = z[:, start:stop].to(self.network.dtype)
+        steps = timestep.expand(len(z))
+        predictions = [
+            weight * self.network(part, steps, encoded.frames(start, stop)).float()
+            for weight, encoded in branches
+        ]
+        return torch.stack(predictions).sum(dim=0)
 
 
 def build_pipeline(config: ModelConfig) -> ManiVideoPipeline:

@@ -8,9 +8,15 @@ Schedules and Sample Steps are Flawed"): inference starts from the pure noise th
 
 from typing import Literal, Self
 
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin
 from pydantic import BaseModel, model_validator
 from torch import Tensor
+
+SAMPLERS = {
+    "ddim": DDIMScheduler,
+    "euler": EulerDiscreteScheduler,
+    "dpm_solver++": DPMSolverMultistepScheduler,
+}
 
 
 class ScheduleConfig(BaseModel, frozen=True, extra="forbid"):
@@ -46,6 +52,11 @@ def build_scheduler(config: ScheduleConfig) -> DDIMScheduler:
         timestep_spacing=config.spacing,
         steps_offset=1 if config.spacing == "leading" else 0,
     )
+
+
+def build_sampler(scheduler: DDIMScheduler, name: str) -> SchedulerMixin:
+    """A solver of SAMPLERS on the noise levels, prediction and spacing of the schedule."""
+    return SAMPLERS[name].from_config(scheduler.config)
 
 
 def prediction_target(scheduler: DDIMScheduler, z_0: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:

@@ -24,7 +24,9 @@ import torch
 from model.checkpoint import checkpoints, load_checkpoint, prune_checkpoints, read_position, save_checkpoint
 from model.config import ModelConfig
 from model.data import Draws, StepBatches, read_steps
+from model.memory import estimate_memory
 from model.pipeline import ManiVideoPipeline, build_pipeline, read_pipeline
+from model.pretrained import load_pretrained
 from model.trainer import Trainer
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int, float], None]  # (steps done, steps of the run, loss of the last)
 RESUMABLE = {  # settings that a resumed run may change
     "iterations", "checkpoint_every", "keep", "log_every", "device", "threads", "read_ahead", "cache_gib",
+    "memory_estimate",
 }  # fmt: skip
 
 
@@ -70,6 +73,9 @@ def train(
     batches = StepBatches(dataset, draws, int(config.cache_gib * 2**30))
     run = Run(config, out_dir, resume=resume)
     trainer = Trainer(config, pipeline)
+    if config.memory_estimate:
+        estimate = estimate_memory(trainer, batches.cache.height, batches.cache.width)
+        logger.info("training needs about %.2f GiB of memory, clips aside", estimate.total / 2**30)
     first = run.restore(trainer)
     steps = read_steps(batches, first, config.iterations, config.read_ahead)
     recent: deque[float] = deque(maxlen=config.log_every)
@@ -107,6 +113,7 @@ def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:
             pipeline = build_pipeline(load_config(ModelConfig, config.model))
         if config.stage == "temporal":
             pipeline.network.set_temporal(True)
+        load_pretrained(pipeline, config.pretrained)
     if pipeline.network.settings.with_temporal and config.batch.pick == "scattered":
         raise InputError("the model has temporal layers: batch.pick must be 'window'", code="config")
     return pipeline

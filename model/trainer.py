@@ -31,6 +31,8 @@ from model.schedule import min_snr_weights, prediction_target
 from model.training_config import TrainConfig
 
 LATENT_CACHE_BYTES = 2**30
+ENCODED_AT_ONCE = 8  # pictures, to bound the codec's memory
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def select_trained(network: ManiVideoNetwork, stage: str) -> dict[str, nn.Parameter]:
@@ -122,18 +124,22 @@ class Trainer:
         self.parameters = list(trained.values())
         optimizer = build_optimizer(trained, config)
         ema = EMAModel(self.parameters, config.ema_decay, foreach=True) if config.ema_decay else None
-        self.state = TrainingState(self.network, optimizer, ema, list(trained))
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        self.state = TrainingState(self.network, optimizer, ema, list(trained), self.scaler)
         self.latents = LeastRecent[Tensor](LATENT_CACHE_BYTES, lambda latents: latents.nbytes)
 
     def step(self, step: int, batch: Batch) -> tuple[float, float]:
         """Take one step; return the loss and the gradient's norm before clipping."""
         value = self.backward(self.noised(step, batch.to(self.device)))
+        self.scaler.unscale_(self.state.optimizer)
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_gradient_norm))
-        if not (math.isfinite(value) and math.isfinite(norm)):
+        overflow = self.scaler.is_enabled() and math.isfinite(value)  # the scaler leaves such a step out
+        if not (math.isfinite(value) and (math.isfinite(norm) or overflow)):
             raise FloatingPointError(f"step {step}: loss {value}, gradient {norm} on clips {list(batch.ids)}")
         for group in self.state.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.config)
-        self.state.optimizer.step()
+        self.scaler.step(self.state.optimizer)
+        self.scaler.update()
         self.state.optimizer.zero_grad(set_to_none=True)
         if self.state.ema is not None:
             self.state.ema.step(self.parameters)
@@ -144,7 +150,8 @@ class Trainer:
         """What the loss of one step is computed from."""
         scheduler = self.pipeline.scheduler
         b, t = batch.clips.frames.shape[:2]
-        z_0 = self.codec.encode(to_signed(batch.clips.frames.flatten(0, 1)))  # [b·t, c, h, w]
+        frames = to_signed(batch.clips.frames.flatten(0, 1)).split(ENCODED_AT_ONCE)
+        z_0 = torch.cat([self.codec.encode(part) for part in frames])  # [b·t, c, h, w]
         timestep = self.timesteps(step, b, t)
         noise = torch.randn(z_0.shape, generator=self._generator(step, "noise")).to(self.device)
         z_t = scheduler.add_noise(z_0, noise, timestep.flatten())
@@ -155,36 +162,42 @@ class Trainer:
             timestep,
             target.unflatten(0, (b, t)),
             batch.clips.area,
-            conditions.drop(batch.dropped),
+            conditions.drop(batch.dropped, batch.motion_dropped),
         )
 
     def backward(self, clips: NoisedClips) -> float:
-        """Set the gradients of the batch's loss; return the loss.
+        """Set the gradients of the batch's loss, part after part; return the loss."""
+        parts = clips.split(self.config.accumulate)
+        return sum(self.add_gradients(part, len(part.z_t) / len(clips.z_t)) for part in parts)
+
+    def add_gradients(self, clips: NoisedClips, weight: float) -> float:
+        """Add the gradients of `weight` times the loss of some clips; return that.
 
         On several threads each takes its share of the clips, and their gradients are summed in a fixed order.
         """
         shares = clips.split(self.config.clip_threads)
         if len(shares) == 1:
-            loss = self.loss(clips)
-            loss.backward()
+            loss = self.loss(clips) * weight
+            self.scaler.scale(loss).backward()
             return loss.item()
 
         def gradients(share: NoisedClips) -> tuple[float, tuple[Tensor | None, ...]]:
-            loss = self.loss(share) * (len(share.z_t) / len(clips.z_t))
-            return loss.item(), torch.autograd.grad(loss, self.parameters, allow_unused=True)
+            loss = self.loss(share) * (weight * len(share.z_t) / len(clips.z_t))
+            scaled = self.scaler.scale(loss)
+            return loss.item(), torch.autograd.grad(scaled, self.parameters, allow_unused=True)
 
         # What flushes denormal numbers is a mode of each thread.
         with ThreadPoolExecutor(len(shares), initializer=torch.set_flush_denormal, initargs=(True,)) as pool:
             losses, parts = zip(*pool.map(gradients, shares), strict=True)
         for parameter, *given in zip(self.parameters, *parts, strict=True):
-            there = [gradient for gradient in given if gradient is not None]
+            there = [gradient for gradient in (parameter.grad, *given) if gradient is not None]
             parameter.grad = torch.stack(there).sum(0) if there else None
         return sum(losses)
 
     def loss(self, clips: NoisedClips) -> Tensor:
         """Mean loss of the clips, a scalar."""
-        bfloat16 = self.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        dtype = AUTOCAST.get(self.config.precision)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             # The temporal stage freezes all that encode runs, so leaving its gradient out changes nothing.
             with torch.set_grad_enabled(self.config.stage != "temporal"):
                 encoded = self.network.encode(clips.conditions)

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from model.data import BatchConfig
+from model.pretrained import PretrainedConfig
 
 
 class TrainConfig(BaseModel, frozen=True, extra="forbid"):
@@ -21,6 +22,8 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     """YAML of the model to build with fresh weights."""
     init_from: Path | None = None
     """Folder of a saved pipeline to start from instead, e.g. the image stage's result."""
+    pretrained: PretrainedConfig = PretrainedConfig()
+    """Public weights to start from: Stable Diffusion's with `model`, AnimateDiff's in the temporal stage."""
     batch: BatchConfig = BatchConfig()
     """What one step draws."""
 
@@ -59,10 +62,15 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
 
     device: str = "auto"
     """Where to train: a torch device, or auto: the GPU if there is one."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass; weights stay float32."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Arithmetic of the forward pass; weights stay float32. With float16 the loss is scaled, and a step whose
+    gradients overflow is left out."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts of a batch that are computed one after another: the same gradients, less memory."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    memory_estimate: bool = True
+    """Find out before the first step how much memory training needs, which takes seconds, and log it."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; null: torch's own choice."""
     clip_threads: int = Field(default=1, ge=1)
@@ -76,4 +84,10 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     def _one_start(self) -> Self:
         if (self.model is None) == (self.init_from is None):
             raise ValueError("exactly one of 'model' and 'init_from' must be set")
+        if self.pretrained.stable_diffusion is not None and self.model is None:
+            raise ValueError("pretrained.stable_diffusion would overwrite what 'init_from' has learnt")
+        if self.pretrained.motion_modules is not None and self.stage != "temporal":
+            raise ValueError(
+                "pretrained.motion_modules has no place in this stage: it has no temporal layers"
+            )
         return self

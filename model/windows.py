@@ -7,12 +7,16 @@ Letters: b clips, t frames.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from diffusers import SchedulerMixin
 from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
 GOLDEN_RATIO = 0.618  # steps of this share of the stride never come back to where an earlier one was
+
+Predict = Callable[[Tensor, Tensor, int, int], Tensor]  # (all of z, timestep, start, stop) → of these frames
 
 
 class WindowConfig(BaseModel, frozen=True, extra="forbid"):
@@ -57,6 +61,18 @@ def blend(predict: Callable[[int, int], Tensor], num_frames: int, step: int, con
         weight[start:stop] += weights
     assert total is not None  # a clip has at least one frame
     return total / _along_time(weight, total)
+
+
+def denoise(
+    z: Tensor, sampler: SchedulerMixin, predict: Predict, config: WindowConfig, on_step: Callable[[], object]
+) -> Tensor:
+    """Run the sampler's steps on pure noise [b, t, …], scaled as the sampler wants it, to clean latents."""
+    for step, timestep in enumerate(sampler.timesteps):
+        scaled = sampler.scale_model_input(z, timestep)
+        prediction = blend(partial(predict, scaled, timestep), z.shape[1], step, config)
+        z = sampler.step(prediction, timestep, z).prev_sample
+        on_step()
+    return z
 
 
 def _along_time(weights: Tensor, like: Tensor) -> Tensor:

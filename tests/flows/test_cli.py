@@ -150,10 +150,11 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 
 def test_doctor_says_what_to_do(tmp_path: Path) -> None:
-    result = manivideo("doctor", "--mano", tmp_path, "--json")
+    result = manivideo("doctor", "--mano", tmp_path, "--stable-diffusion", tmp_path, "--json")
     checks = json.loads(result.stdout.splitlines()[-1])
     assert not checks["MANO files"]["present"]
     assert "MANO_LEFT.pkl" in checks["MANO files"]["found"]
+    assert "no UNet, VAE, text encoder, tokenizer" in checks["SD 1.5 weights"]["found"]
     assert checks["ffmpeg"]["present"]
     assert all(check["advice"] for check in checks.values() if not check["present"])
 

@@ -66,6 +66,19 @@ def test_fold_takes_the_nearer_hand_pixel_by_pixel(rng: np.random.Generator) -> 
         )
 
 
+def test_folding_does_not_depend_on_which_hand_is_which_and_moves_with_the_picture(
+    rng: np.random.Generator,
+) -> None:
+    depth = rng.permutation(13 * 72).reshape(1, 13, 8, 9).astype(np.uint16)  # no ties
+    normals = rng.integers(0, 256, size=(1, 13, 8, 9, 3), dtype=np.uint8)
+    folded_normals, folded_depth = fold_hands(normals, depth)
+    swapped = [0, *range(7, 13), *range(1, 7)]
+    moved = np.roll(normals, 2, axis=3), np.roll(depth, 2, axis=3)
+    for found, shift in ((fold_hands(normals[:, swapped], depth[:, swapped]), 0), (fold_hands(*moved), 2)):
+        np.testing.assert_array_equal(found[0], np.roll(folded_normals, shift, axis=3))
+        np.testing.assert_array_equal(found[1], np.roll(folded_depth, shift, axis=3))
+
+
 def test_confidence_falls_from_one_to_a_tenth_with_depth_and_is_zero_where_empty() -> None:
     depth = np.array([0.5, 1.0, 2.0, 0.0], np.float32).reshape(1, 4, 1, 1)
     np.testing.assert_allclose(confidence(depth, 0.5, 2.0).ravel(), [1, 0.7, 0.1, 0], atol=1e-6)

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.conditions import Conditions, join
+from model.conditions import FRAME_FIELDS, Conditions
 
 
 def test_dropped_samples_are_zero_and_others_untouched(small, make_conditions):
     conditions = make_conditions(small, b=3)
-    dropped = conditions.drop(torch.tensor([True, False, True]))
+    dropped = conditions.drop(torch.tensor([True, False, True]), torch.zeros(3, dtype=torch.bool))
     for name, value in vars(dropped).items():
         assert not value[[0, 2]].any(), name
         assert (value[1] == getattr(conditions, name)[1]).all(), name
@@ -24,11 +24,16 @@ def test_frames_cut_what_has_time_and_keep_the_rest(small, make_conditions):
     assert part.references is conditions.references
 
 
-def test_join_is_along_the_batch(small, make_conditions):
-    first, second = make_conditions(small, b=1), make_conditions(small, b=2)
-    both = join([first, second])
-    assert (both.points[1:] == second.points).all()
-    assert len(both.normals) == 3
+def test_dropped_motion_leaves_references_and_points(small, make_conditions):
+    conditions = make_conditions(small, b=2)
+    dropped = conditions.drop(torch.zeros(2, dtype=torch.bool), torch.tensor([False, True]))
+    for name, value in vars(dropped).items():
+        assert (value[0] == getattr(conditions, name)[0]).all(), name
+        assert bool(value[1].any()) is (name not in FRAME_FIELDS), name
+    alone = conditions.without_motion()
+    assert not any(getattr(alone, name).any() for name in FRAME_FIELDS)
+    assert alone.references is conditions.references
+    assert not any(value.any() for value in vars(conditions.absent()).values())
 
 
 def test_composite_depth_is_the_nearest_layers(small, make_conditions):

@@ -141,6 +141,56 @@ def test_frame_without_a_skeleton_gets_nothing_from_its_guider(network, trained,
     assert not torch.allclose(some[:, 0], without[:, 0])
 
 
+@pytest.mark.parametrize("layers", [7, 13])
+def test_guiders_add_to_the_noisy_latent_as_in_equations_1_and_5(
+    layers, trained, make_conditions, make_noisy
+):
+    config = shrunken_sd15(guider={"inject": "latent"}, num_layers=layers)
+    network = trained(ManiVideoNetwork(config)).eval()
+    conditions = make_conditions(config, size=64)
+    z = make_noisy(conditions)
+    maps, skeleton = conditions.normals.flatten(0, 1).flatten(1, 2), conditions.skeleton.flatten(0, 1)
+    with torch.no_grad():
+        added = (network.pose_guider(maps) + network.skeleton_guider(skeleton)).unflatten(0, (1, 2))
+        encoded = network.encode(conditions)
+        unguided = replace(encoded, per_frame=replace(encoded.per_frame, guidance=torch.zeros_like(added)))
+        guided = network(z, STEP, encoded)
+        torch.testing.assert_close(guided, network(z + added, STEP, unguided), rtol=1e-4, atol=1e-5)
+    assert added.shape == z.shape
+    assert not torch.allclose(guided, network(z, STEP, unguided), atol=1e-3)
+
+
+@pytest.mark.parametrize("layers", [7, 13])
+def test_every_one_of_seven_or_thirteen_layers_counts(layers, small, trained, make_conditions, make_noisy):
+    network = trained(ManiVideoNetwork(small.model_copy(update={"num_layers": layers})))
+    conditions = make_conditions(network.settings, t=1)
+    normals, confidence = conditions.normals.requires_grad_(), conditions.confidence.requires_grad_()
+    network(make_noisy(conditions), STEP, network.encode(conditions)).square().sum().backward()
+    assert (normals.grad.flatten(3).abs().amax(3) > 0).all()
+    assert (confidence.grad.flatten(3).abs().amax(3) > 0).all()
+
+
+def test_appearance_net_is_never_told_the_noise_level(network, trained, make_conditions, make_noisy):
+    trained(network)
+    conditions, levels = make_conditions(network.settings), []
+    network.appearance_net.unet.time_proj.register_forward_pre_hook(lambda _, told: levels.append(told[0]))
+    with torch.no_grad():
+        for step in (0, 999):
+            network(make_noisy(conditions), torch.tensor([step]), network.encode(conditions))
+    assert len(levels) == 2  # once for each encoding, and never for a step
+    assert not torch.cat([level.flatten() for level in levels]).any()  # clean pictures: t = 0
+
+
+def test_network_does_not_depend_on_the_order_of_the_points(network, trained, make_conditions, make_noisy):
+    trained(network)
+    conditions = make_conditions(network.settings)
+    shuffled = replace(conditions, points=conditions.points[:, torch.randperm(50)])
+    z = make_noisy(conditions)
+    with torch.no_grad():
+        wanted, found = (network(z, STEP, network.encode(each)) for each in (conditions, shuffled))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_absent_references_contribute_exactly_nothing(network, trained, make_conditions):
     trained(network)
     conditions = make_conditions(network.settings)

@@ -4,7 +4,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from model.schedule import ScheduleConfig, build_scheduler, min_snr_weights, prediction_target
+from model.schedule import (
+    SAMPLERS,
+    ScheduleConfig,
+    build_sampler,
+    build_scheduler,
+    min_snr_weights,
+    prediction_target,
+)
 
 EPSILON = ScheduleConfig(prediction="epsilon", zero_terminal_snr=False, spacing="leading")
 
@@ -39,6 +46,32 @@ def test_sampling_with_the_true_target_ends_at_the_picture(steps, prediction):
         target = prediction_target(scheduler, z_0, noise, timestep.expand(2))
         z = scheduler.step(target, timestep, z).prev_sample
     torch.testing.assert_close(z, z_0, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample", "epsilon"])
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_every_solver_with_the_true_target_ends_at_the_picture(name, prediction):
+    config = EPSILON if prediction == "epsilon" else ScheduleConfig(prediction=prediction)
+    schedule = build_scheduler(config)
+    sampler = build_sampler(schedule, name)
+    sampler.set_timesteps(20)
+    z_0, noise = torch.randn(2, 3), torch.randn(2, 3)
+    z = sampler.add_noise(z_0, noise, sampler.timesteps[:1].expand(2))
+    for timestep in sampler.timesteps:
+        sampler.scale_model_input(z, timestep)
+        target = prediction_target(schedule, z_0, noise, timestep.long().expand(2))
+        z = sampler.step(target, timestep, z).prev_sample
+    torch.testing.assert_close(z, z_0, rtol=0, atol=0.05)
+
+
+def test_solvers_share_the_noise_levels_and_steps_of_training():
+    schedule = build_scheduler(ScheduleConfig())
+    for name in SAMPLERS:
+        sampler = build_sampler(schedule, name)
+        torch.testing.assert_close(sampler.alphas_cumprod[:-1], schedule.alphas_cumprod[:-1])
+        sampler.set_timesteps(10)
+        schedule.set_timesteps(10)
+        assert sampler.timesteps.tolist() == schedule.timesteps.tolist()
 
 
 def test_min_snr_weights_follow_their_formula():

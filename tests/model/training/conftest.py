@@ -73,6 +73,7 @@ def image_config(model_yaml: Path) -> TrainConfig:
         decay="cosine",
         warmup=2,
         batch={"clips": 2, "frames": 2},
+        memory_estimate=False,
     )
 
 

@@ -159,6 +159,17 @@ def test_the_first_object_is_absent_unless_asked_for(dataset: Dataset) -> None:
     assert torch.equal(without.references[:, :FIRST_OBJECT_SLOT], given.references[:, :FIRST_OBJECT_SLOT])
 
 
+def test_the_first_object_can_be_a_picture_of_any_size(dataset: Dataset) -> None:
+    window, codec = window_of(dataset, "hoi0"), PixelUnshuffleCodec()
+    size = window.mask.shape[1:]
+    picture = np.random.default_rng(0).integers(0, 255, (9, 9, 3), dtype=np.uint8)
+    given = conditions_from_window(window, codec, first_object=picture)
+    wanted = codec.encode(resize(picture[None], size) / 127.5 - 1)
+    torch.testing.assert_close(given.references[:, FIRST_OBJECT_SLOT], wanted)
+    without = conditions_from_window(window, codec)
+    assert torch.equal(without.references[:, :FIRST_OBJECT_SLOT], given.references[:, :FIRST_OBJECT_SLOT])
+
+
 def test_references_are_in_the_paper_s_order_at_the_frames_size(dataset: Dataset) -> None:
     window = window_of(dataset, "hoi1")
     references = ReferenceTensors.from_window(window)

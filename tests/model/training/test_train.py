@@ -137,6 +137,54 @@ def test_training_fits_one_batch(dataset: Dataset, image_config: TrainConfig) ->
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_accumulation_and_recomputation_give_the_same_gradients(
+    dataset: Dataset, image_config: TrainConfig
+) -> None:
+    batching = BatchConfig(clips=4, frames=2, condition_dropout=0.4, motion_dropout=0.4)
+    draws = Draws(dataset.rows("train"), batching, seed=0)
+    batch = StepBatches(dataset, draws, 2**30)(0)
+    gradients = []
+    for change in (
+        {},
+        {"accumulate": 4},
+        {"accumulate": 3},
+        {"gradient_checkpointing": True, "accumulate": 2},
+    ):
+        config = image_config.model_copy(update={"batch": batching, **change})
+        trainer = Trainer(config, starting_pipeline(config))
+        torch.manual_seed(0)
+        for parameter in trainer.parameters:  # off its zero, so that every gradient counts
+            parameter.data += 0.02 * torch.randn(parameter.shape)
+        loss = trainer.backward(trainer.noised(0, batch))
+        gradients.append([loss, *(parameter.grad for parameter in trainer.parameters)])
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0], rtol=1e-4, atol=1e-6)
+
+
+def test_float16_scales_its_loss_and_leaves_out_a_step_that_overflows(
+    dataset: Dataset, image_config: TrainConfig
+) -> None:
+    config = image_config.model_copy(update={"precision": "float16"})
+    batch = StepBatches(dataset, Draws(dataset.rows("train"), config.batch, seed=0), 2**30)(0)
+    trainer = Trainer(config, starting_pipeline(config))
+    plain = Trainer(image_config, starting_pipeline(image_config))
+    state = trainer.scaler.state_dict()
+    trainer.scaler.load_state_dict(state | {"scale": 1024.0})
+    assert trainer.step(1, batch)[0] == pytest.approx(plain.step(1, batch)[0], rel=0.02)
+    before = [parameter.detach().clone() for parameter in trainer.parameters]
+    trainer.scaler.load_state_dict(state | {"scale": 2.0**127})  # every gradient overflows
+    trainer.step(2, batch)
+    assert all(torch.equal(old, new) for old, new in zip(before, trainer.parameters, strict=True))
+    assert trainer.scaler.get_scale() == 2.0**126
+
+
+def test_attention_is_fused(image_config: TrainConfig) -> None:
+    network = starting_pipeline(image_config).network
+    network.set_temporal(True)
+    kinds = {type(m.processor).__name__ for m in network.modules() if hasattr(m, "processor")}
+    assert kinds == {"AttnProcessor2_0"}  # torch's scaled_dot_product_attention
+
+
 def test_recomputing_activations_changes_nothing_and_bfloat16_little(
     dataset: Dataset, image_config: TrainConfig
 ) -> None:
@@ -234,10 +282,13 @@ def test_a_resume_with_other_settings_names_them(
 
 
 def test_old_checkpoints_are_pruned_and_the_log_has_every_step(
-    store: Store, image_config: TrainConfig, tmp_path: Path
+    store: Store, image_config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = image_config.model_copy(update={"checkpoint_every": 2, "keep": 2})
-    train(config, store, tmp_path)
+    update = {"checkpoint_every": 2, "keep": 2, "memory_estimate": True}
+    config = image_config.model_copy(update=update)
+    with caplog.at_level("INFO", logger="model.train"):
+        train(config, store, tmp_path)
+    assert "GiB of memory" in caplog.messages[0]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
         "step-00000004",
         "step-00000006",

@@ -1,0 +1,138 @@
+"""How much memory a training step needs, found before it is run.
+
+A step is run on tensors that have shapes and no contents, while the bytes of every storage alive are counted:
+activations, gradients and intermediate results come out as they will be, with checkpointing, accumulation and
+precision as configured. Weights, averaged weights and the optimizer's moments are added to that.
+Not counted: the clips kept in memory, an allocator's gaps, workspaces inside library kernels, and what a
+GPU's driver holds.
+Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
+"""
+
+import copy
+import weakref
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from model.conditions import NUM_REFERENCES, Conditions
+from model.trainer import NoisedClips, Trainer
+
+NUM_POINTS = 2048  # of a stored object
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that training holds at its peak."""
+
+    weights: int  # of network and codec
+    moments: int  # of the optimizer
+    average: int  # averaged weights
+    step: int  # gradients, activations and intermediate results, where they are most
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.moments + self.average + self.step
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the storages made under it that are alive, and their peak.
+
+    Tensors without contents cannot answer two questions: a mask picks everything, and a number read is 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self.known: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is aten._local_scalar_dense.default:
+            return 0.0
+        if func is aten.index.Tensor and args[1][0] is not None and args[1][0].dtype == torch.bool:
+            chosen, (mask,) = args
+            result = chosen.new_empty(mask.numel(), *chosen.shape[mask.ndim :])
+        else:
+            result = func(*args, **kwargs or {})
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key in self.known:
+            return
+
+        def forget(_: Any) -> None:
+            del self.known[key]
+            self.live -= size
+
+        self.known[key] = weakref.ref(storage, forget)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+
+def estimate_memory(trainer: Trainer, height: int, width: int) -> MemoryEstimate:
+    """What training on pictures of height × width pixels needs; computes nothing and allocates nothing."""
+    averaged = trainer.parameters if trainer.state.ema is not None else []
+    return MemoryEstimate(
+        weights=num_bytes(trainer.network) + num_bytes(trainer.codec),
+        moments=sum(
+            (1 if group.get("use_muon") else 2) * parameter.nbytes  # Adam keeps two, Muon one
+            for group in trainer.state.optimizer.param_groups
+            for parameter in group["params"]
+        ),
+        average=sum(parameter.nbytes for parameter in averaged),
+        step=peak_of_step(trainer, height, width),
+    )
+
+
+def peak_of_step(trainer: Trainer, height: int, width: int) -> int:
+    """Bytes of gradients, activations and intermediate results of a step, at their peak."""
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with FakeCopyMode(fake):
+        network = copy.deepcopy(trainer.network)
+    simulated = copy.copy(trainer)
+    simulated.network = network
+    simulated.parameters = [network.get_parameter(name) for name in trainer.state.trained]
+    with fake, LiveBytes() as live:
+        simulated.backward(clips_without_contents(trainer, height, width))
+    return live.peak
+
+
+def clips_without_contents(trainer: Trainer, height: int, width: int) -> NoisedClips:
+    """A step's batch; of any contents, as only shapes count."""
+    settings, batch = trainer.network.settings, trainer.config.batch
+    b, t, layers, factor = batch.clips, batch.frames, settings.num_layers, settings.factor
+    latent = (settings.latent_channels, height // factor, width // factor)
+
+    def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=trainer.device)
+
+    return NoisedClips(
+        z_t=empty(b, t, *latent),
+        timestep=empty(b, t, dtype=torch.int64),
+        target=empty(b, t, *latent),
+        area=empty(b, t, height, width, dtype=torch.bool),
+        conditions=Conditions(
+            normals=empty(b, t, layers, 3, height, width),
+            confidence=empty(b, t, layers, height, width),
+            references=empty(b, NUM_REFERENCES, *latent),
+            points=empty(b, NUM_POINTS, 3),
+            skeleton=empty(b, t, 3, height, width),
+        ),
+    )
+
+
+def num_bytes(module: nn.Module) -> int:
+    """Bytes of a module's parameters and buffers."""
+    return sum(tensor.nbytes for tensor in chain(module.parameters(), module.buffers()))
