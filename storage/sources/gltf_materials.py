@@ -18,6 +18,7 @@ from trimesh.visual.gloss import specular_to_pbr
 
 from render.scene import Material, Texture
 from storage.errors import InputError
+from storage.pictures import FORMATS
 from storage.sources.gltf import Gltf
 
 _WRAPS = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
@@ -148,7 +149,7 @@ class MaterialReader:
                 return Image.fromarray(texture.transcode(opengl_basisu.Target.RGBA8).data)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # oddities that Pillow reads all the same
-                picture = Image.open(io.BytesIO(data))
+                picture = Image.open(io.BytesIO(data), formats=FORMATS)
                 self._check_size(source, picture.size)
                 return _to_rgba(picture)
         except InputError:
