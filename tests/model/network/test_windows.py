@@ -109,4 +109,4 @@ def test_a_long_clip_changes_from_frame_to_frame_as_a_window_does():
     noise = torch.randn(FRAMES, PIXELS, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     change = sample_process(noise, CONFIG).diff(dim=0).square().mean()
     in_window = sample_process(noise[: CONFIG.length], CONFIG).diff(dim=0).square().mean()
-    assert 0.5 < change / in_window < 1.2  # windows that disagree are blended, which smooths
+    assert 0.7 < change / in_window < 1.4  # blending neither freezes the clip nor makes it shake
