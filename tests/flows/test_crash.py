@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,14 @@ from render.trajectories import seed_generator
 from storage.digests import digest_file
 from storage.errors import StoreError
 from storage.sources.glb_writer import write_glb
-from storage.store import DATASETS, Store
+from storage.store import DATASETS, STAGING, Store
 from storage.upkeep import drop_damaged, verify
 
-KILLS = int(os.environ.get("MANIVIDEO_KILLS", "5"))
+KILLS = int(os.environ.get("MANIVIDEO_KILLS", "4"))
 NUM_OBJECTS = 5
 SIZE = 32
 
-Start = Callable[[Path], ForkServerProcess]
+Start = Callable[[Path], tuple[ForkServerProcess, Event]]
 
 
 def build(objects: Path, root: Path) -> Outcome:
@@ -50,9 +51,10 @@ def build(objects: Path, root: Path) -> Outcome:
     return outcome
 
 
-def build_in_a_group_of_its_own(objects: Path, root: Path) -> None:
+def build_in_a_group_of_its_own(objects: Path, root: Path, at_work: Event) -> None:
     """Build, so that all processes of the build can be killed together."""
     os.setsid()
+    at_work.set()
     build(objects, root)
 
 
@@ -86,10 +88,11 @@ def start(objects: Path) -> Start:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
 
-    def start_build(root: Path) -> ForkServerProcess:
-        process = context.Process(target=build_in_a_group_of_its_own, args=(objects, root))
+    def start_build(root: Path) -> tuple[ForkServerProcess, Event]:
+        at_work = context.Event()
+        process = context.Process(target=build_in_a_group_of_its_own, args=(objects, root, at_work))
         process.start()
-        return process
+        return process, at_work
 
     return start_build
 
@@ -101,35 +104,58 @@ def test_a_build_killed_again_and_again_ends_as_one_left_alone(
     print(f"moments of killing: random.Random({seed})")  # pytest shows it where the test fails
     rng = random.Random(seed)
     store = Store(tmp_path / "store")
-    began = time.monotonic()
-    start(store.root).join()
-    seconds = time.monotonic() - began
-    shutil.rmtree(store.root)
-    kills = left_work = 0
+    seconds = seconds_of_a_build(start, store)
+    kills = in_a_write = wholes = 0
     while kills < KILLS:
-        process = start(store.root)
-        process.join(rng.uniform(0, 2 * seconds / KILLS))
-        if process.exitcode is not None:  # it was done before it could be killed: from the beginning
+        process, at_work = start(store.root)
+        at_work.wait()
+        process.join(rng.uniform(0, seconds))
+        if rng.random() < 0.5:
+            wait_for_a_write(process, store)
+            time.sleep(rng.uniform(0, 0.02))
+        if process.exitcode is not None:  # it came to its end, in spite of the kills before
             assert process.exitcode == 0
+            assert tree(store) == whole
             shutil.rmtree(store.root)
+            wholes += 1
             continue
         os.killpg(process.pid, signal.SIGKILL)
         process.join()
         kills += 1
         assert verify(store) == []
-        left_work += (store.root / ".staging").is_dir() and len(list((store.root / ".staging").iterdir())) > 1
+        in_a_write += is_writing(store)
     build(objects, store.root)
     assert verify(store) == []
     assert tree(store) == whole
-    print(f"{kills} kills, {left_work} in the middle of a write")
+    print(f"{kills} kills, {in_a_write} in the middle of a write, {wholes + 1} stores whole in the end")
+
+
+def wait_for_a_write(process: ForkServerProcess, store: Store) -> None:
+    """Wait until a build writes a record, or is done."""
+    while process.exitcode is None and not is_writing(store):
+        time.sleep(0.0005)
+
+
+def is_writing(store: Store) -> bool:
+    return any(path.is_dir() for path in (store.root / STAGING).glob("*"))
+
+
+def seconds_of_a_build(start: Start, store: Store) -> float:
+    """Return how long a build takes that nobody disturbs; its store is deleted."""
+    process, at_work = start(store.root)
+    at_work.wait()
+    began = time.monotonic()
+    process.join()
+    shutil.rmtree(store.root)
+    return time.monotonic() - began
 
 
 def test_two_builds_at_once_make_what_one_makes(start: Start, whole: dict[str, str], tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    processes = [start(store.root) for _ in range(2)]
-    for process in processes:
+    builds = [start(store.root) for _ in range(2)]
+    for process, _ in builds:
         process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert [process.exitcode for process, _ in builds] == [0, 0]
     assert verify(store) == []
     assert tree(store) == whole
 
