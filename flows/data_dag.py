@@ -25,7 +25,7 @@ from storage.store import Store
 
 Input = TypeVar("Input")
 
-SHARD = 200  # inputs of a task
+SHARD = 1000  # inputs of a task; each task lists its source anew
 MOST_TASKS = 500  # of a flow: beyond about a thousand the server's event queue overflows
 
 

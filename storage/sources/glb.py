@@ -5,6 +5,7 @@ rendered right raises InputError, whose code is the reason for its quarantine.
 """
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,10 +104,9 @@ class GlbFolder:
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
         if not files:
             raise InputError(f"{path}: no .glb or .gltf file in it", code="empty-folder")
-        stems = [file.stem for file in files]
+        stems = Counter(file.stem for file in files)
         self._paths = {
-            file.stem if stems.count(file.stem) == 1 else file.relative_to(path).as_posix(): file
-            for file in files
+            file.stem if stems[file.stem] == 1 else file.relative_to(path).as_posix(): file for file in files
         }
 
     def ids(self) -> list[str]:
