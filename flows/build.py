@@ -4,7 +4,7 @@ An object gives three records: its six views and points, the layers of its motio
 Letters: T frames.  Frames of reference: world (+Y up), the camera stands still at its origin's +Z side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from flows.batches import map_items
 from flows.outcome import Outcome, Planned, plan, set_aside, total
-from flows.records import layers_data, object_data
+from flows.records import layers_data, object_data, on_this_machine
+from flows.seen import Seen
 from flows.sources import ObjectSource, fetch_objects, procedural_folder
 from render.camera import Crop
 from render.frames import FramesConfig, render_frames
@@ -24,10 +25,12 @@ from render.six_views import SixViewConfig
 from render.trajectories import TrajectoryConfig, random_trajectory, seed_generator
 from render.transforms import look_at
 from storage.digests import digest_json
-from storage.manifest import ClipRow, assign_split, read_or_new
+from storage.errors import InputError
+from storage.manifest import ClipRow, Manifest, assign_object_split, assign_split, read_or_new, update
 from storage.recipe import Recipe
 from storage.records import (
     FramesData,
+    digest_geometry,
     layers_recipe,
     object_recipe,
     rendered_frames_recipe,
@@ -96,23 +99,42 @@ class ObjectJob:
     source: ObjectSource
     store: Store
     previous: Mapping[str, ClipRow]  # by session
+    seen: Seen
     dry_run: bool
+
+
+@dataclass(frozen=True)
+class Item:
+    """One object, read."""
+
+    name: str
+    mesh: Mesh
+    file: str  # digest of its bytes
+    geometry: str  # digest of its surface, without colours
+    provenance: dict[str, str]
 
 
 def open_source(config: BuildConfig, store: Store) -> ObjectSource:
     """Return the objects to build from."""
     if config.objaverse is not None:
         return Objaverse(config.objaverse, config.limits)
-    folder = config.objects
-    if folder is None:
-        folder = procedural_folder(store.root.parent / "procedural", config.procedural, config.seed)
-    return GlbFolder(folder, config.limits)
+    return GlbFolder(objects_folder(config, store), config.limits)
+
+
+def objects_folder(config: BuildConfig, store: Store) -> Path:
+    """Return the folder that the objects are in; writes the procedural ones where none is asked for."""
+    if config.objects is not None:
+        return config.objects
+    return procedural_folder(store.root.parent / "procedural", config.procedural, config.seed)
 
 
 def build_objects(names: list[str], config: BuildConfig, store: Store, *, dry_run: bool) -> Outcome:
     """Build the missing records of some of the source's objects."""
+    config = on_this_machine(config)
     previous = {row.session: row for row in read_or_new(store, config.dataset).rows}
-    job = ObjectJob(config, open_source(config, store), store, previous, dry_run)
+    job = ObjectJob(
+        config, open_source(config, store), store, previous, _seen(config, store, dry_run), dry_run
+    )
     if not dry_run:
         fetch_objects(names, job.source)
     outcomes = map_items(
@@ -123,32 +145,61 @@ def build_objects(names: list[str], config: BuildConfig, store: Store, *, dry_ru
 
 def build_object(name: str, job: ObjectJob) -> Outcome:
     """Build what is missing of one object, or say why it cannot be."""
-    session = SESSION_PREFIX + name.replace("/", "_")
+    return job.seen.outcome(name, lambda: _files(name, job), lambda: _build_object(name, job))
+
+
+def session_of(name: str) -> str:
+    """Return the session that stands for an object: its name, with slashes written otherwise."""
+    return SESSION_PREFIX + name.replace("%", "%25").replace("/", "%2F")
+
+
+def _build_object(name: str, job: ObjectJob) -> Outcome:
+    session = session_of(name)
     try:
-        recipes = object_recipes(_digest(name, job), job.config)
+        if job.dry_run and isinstance(job.source, Objaverse) and not job.source.is_here(name):
+            return Outcome(planned=_unfetched(name, job.config))
+        mesh, provenance = job.source.load(name)
+        item = Item(name, mesh, job.source.digest(name), digest_geometry(mesh), provenance)
+        recipes = object_recipes(item, job.config)
         previous = _previous_keys(job.previous.get(session))
-        planned = [
-            plan(job.store, name, recipes[kind], previous.get(kind))
-            for kind in KINDS
-            if kind in job.config.only
-        ]
-        missing = [entry for entry in planned if entry.reason]
+        wanted = [recipes[kind] for kind in KINDS if kind in job.config.only]
+        planned = [plan(job.store, name, recipe, previous.get(recipe.kind)) for recipe in wanted]
+        missing = {recipe.kind: recipe for recipe, entry in zip(wanted, planned, strict=True) if entry.reason}
         if missing and not job.dry_run:
-            write_missing(name, missing, job)
-        return Outcome(rows=_rows(session, recipes, job), planned=tuple(planned))
+            write_missing(item, missing, job)
+        return Outcome(rows=_rows(session, item, recipes, job), planned=tuple(planned))
     except ValueError as error:  # an InputError says what is wrong with the file, others what cannot be drawn
-        return set_aside(session, error)
+        return set_aside(session, error, session=session)
 
 
-def _digest(name: str, job: ObjectJob) -> str:
-    """Return the digest of an object's file; a dry run fetches none, and plans with the name instead."""
-    if job.dry_run and isinstance(job.source, Objaverse) and not job.source.is_here(name):
-        return digest_json(["not fetched", name])
-    return job.source.digest(name)
+def _seen(config: BuildConfig, store: Store, dry_run: bool) -> Seen:
+    """Return what is remembered of the objects of this source, built with these settings."""
+    if config.objaverse is not None:
+        which = {"uids", "lvis", "sample", "seed", "download"}  # objects, and how they come here
+        source: object = config.objaverse.model_dump(mode="json", exclude=which)
+    else:
+        source = str(objects_folder(config, store).absolute())
+    which = {"objects", "objaverse", "procedural", "dataset", "workers"}
+    decides = {"source": source, **config.model_dump(mode="json", exclude=which)}
+    return Seen(store, decides, remembers=not dry_run)
 
 
-def object_recipes(mesh: str, config: BuildConfig) -> dict[Kind, Recipe]:
-    """Return the recipes of an object's records from its file's digest."""
+def _files(name: str, job: ObjectJob) -> list[Path]:
+    """Return an object's files; none where its source refuses it, which building it reports."""
+    try:
+        return job.source.files(name)
+    except InputError:
+        return []
+
+
+def _unfetched(name: str, config: BuildConfig) -> tuple[Planned, ...]:
+    """Return what an object needs that a dry run does not fetch."""
+    kinds = [kind for kind in KINDS if kind in config.only]
+    return tuple(Planned(name, kind, digest_json(["not fetched", name, kind]), "new") for kind in kinds)
+
+
+def object_recipes(item: Item, config: BuildConfig) -> dict[Kind, Recipe]:
+    """Return the recipes of an object's records."""
     camera = build_camera(config)
     crop = Crop(0, 0, config.layers.size)
     motion = {
@@ -158,21 +209,23 @@ def object_recipes(mesh: str, config: BuildConfig) -> dict[Kind, Recipe]:
     }
     digests = {
         f"cameras/{CAMERA}": digest_json([camera.width, camera.intrinsics.tolist()]),
-        "objects/object/mesh": mesh,
+        "objects/object/mesh": item.file,
+        "objects/object/geometry": item.geometry,
         "objects/object/motion": digest_json(motion),
     }
     return {
-        "object": object_recipe(mesh, config.six_views),
+        "object": object_recipe(item.file, item.name, item.provenance, config.six_views),
         "layers": layers_recipe(digests, CAMERA, "", crop, config.layers),
-        "frames": rendered_frames_recipe(digests, CAMERA, frames_config(mesh, config)),
+        "frames": rendered_frames_recipe(digests, CAMERA, frames_config(item, config)),
     }
 
 
-def frames_config(mesh: str, config: BuildConfig) -> FramesConfig:
-    """Return how the frames of an object are drawn, from its file's digest."""
+def frames_config(item: Item, config: BuildConfig) -> FramesConfig:
+    """Return how the frames of an object are drawn."""
     if not config.vary_background:
         return config.frames
-    red, green, blue = seed_generator(f"background:{config.seed}:{mesh}").integers(32, 224, 3).tolist()
+    rng = seed_generator(f"background:{config.seed}:{item.geometry}")
+    red, green, blue = rng.integers(32, 224, 3).tolist()
     return config.frames.model_copy(update={"background": (red, green, blue)})
 
 
@@ -186,66 +239,63 @@ def build_camera(config: BuildConfig) -> Camera:
     return Camera(size, size, intrinsics, camera_from_world)
 
 
-def write_missing(name: str, missing: Sequence[Planned], job: ObjectJob) -> None:
-    """Read an object and write its missing records."""
-    mesh, provenance = job.source.load(name)
-    recipes = {planned.recipe.kind: planned.recipe for planned in missing}
+def write_missing(item: Item, recipes: Mapping[str, Recipe], job: ObjectJob) -> None:
+    """Write an object's missing records, by kind."""
     if "object" in recipes:
-        object_data(name, mesh, provenance, job.config.six_views).write(job.store, recipes["object"])
+        data = object_data(item.name, item.mesh, item.provenance, job.config.six_views)
+        data.write(job.store, recipes["object"])
     if recipes.keys() <= {"object"}:
         return
     camera = build_camera(job.config)
-    digest = job.source.digest(name)
-    clip = object_clip(name, mesh, digest, camera, job.config)
+    clip = object_clip(item, camera, job.config)
     if "layers" in recipes:
         layers_data(clip, camera, {}, job.config.layers).write(job.store, recipes["layers"])
     if "frames" in recipes:
-        frames = frames_config(digest, job.config)
+        frames = frames_config(item, job.config)
         rgb = render_frames(clip, camera, {}, frames)
         background = np.full_like(rgb[0], frames.background)
         FramesData(rgb, background, has_plate=True).write(job.store, recipes["frames"])
 
 
-def object_clip(name: str, mesh: Mesh, digest: str, camera: Camera, config: BuildConfig) -> Clip:
-    """Move an object, centred on its origin, at random before the camera."""
-    radius_m = float(np.linalg.norm(mesh.vertices, axis=1).max())
+def object_clip(item: Item, camera: Camera, config: BuildConfig) -> Clip:
+    """Move an object, centred on its origin, at random before the camera; its colours do not matter."""
+    radius_m = float(np.linalg.norm(item.mesh.vertices, axis=1).max())
     world_from_object = random_trajectory(
-        f"{config.seed}:{digest}", config.num_frames, camera, radius_m, config.trajectory
+        f"{config.seed}:{item.geometry}", config.num_frames, camera, radius_m, config.trajectory
     )
     valid = np.ones(config.num_frames, np.bool_)
-    motion = ObjectMotion(name, mesh, world_from_object, valid, digest)
-    return Clip(name, config.fps, config.num_frames, {CAMERA: camera}, {}, (motion,))
+    motion = ObjectMotion(item.name, item.mesh, world_from_object, valid, item.file)
+    return Clip(item.name, config.fps, config.num_frames, {CAMERA: camera}, {}, (motion,))
 
 
 def finish(outcome: Outcome, config: BuildConfig, store: Store) -> None:
-    """Write the dataset, with its object clips replaced by those of `outcome`.
-
-    It stays as it is where `only` has left out records that a clip needs.
-    """
-    if len(outcome.rows) < len({planned.input for planned in outcome.planned}):
+    """Write the dataset, with its object clips replaced by those of `outcome`, where all kinds were built."""
+    if set(config.only) != set(KINDS):
         return
-    manifest = read_or_new(store, config.dataset)
-    sessions = {row.session for row in manifest.rows} | {entry.input for entry in manifest.quarantined}
-    replaced = {name for name in sessions if name.startswith(SESSION_PREFIX)}
-    manifest.updated(outcome.rows, outcome.quarantined, replacing=replaced).write(store)
+
+    def replace_objects(manifest: Manifest) -> Manifest:
+        objects = {name for name in manifest.sessions() if name.startswith(SESSION_PREFIX)}
+        return manifest.updated(outcome.rows, outcome.quarantined, sessions=objects)
+
+    update(store, config.dataset, replace_objects)
 
 
-def _previous_keys(row: ClipRow | None) -> dict[Kind, str | None]:
+def _previous_keys(row: ClipRow | None) -> dict[str, str | None]:
     if row is None:
         return {}
     return {"object": row.object_keys[0], "layers": row.layers_key, "frames": row.frames_key}
 
 
-def _rows(session: str, recipes: Mapping[Kind, Recipe], job: ObjectJob) -> tuple[ClipRow, ...]:
+def _rows(session: str, item: Item, recipes: Mapping[Kind, Recipe], job: ObjectJob) -> tuple[ClipRow, ...]:
     """Return the clip's row, where all its records are there."""
     if not all(job.store.has(recipe.kind, recipe.key) for recipe in recipes.values()):
         return ()
-    provenance = job.store.open("object", recipes["object"].key).attrs["provenance"]
     row = ClipRow(
         id=f"{session}/{CAMERA}",
         session=session,
         camera=CAMERA,
         split=assign_split(session, job.config.test_fraction),
+        object_split=assign_object_split(session, [item.geometry], job.config.test_fraction),
         source="object",
         object_keys=(recipes["object"].key,),
         layers_key=recipes["layers"].key,
@@ -254,6 +304,7 @@ def _rows(session: str, recipes: Mapping[Kind, Recipe], job: ObjectJob) -> tuple
         has_object=True,
         num_frames=job.config.num_frames,
         fps=job.config.fps,
-        licence=provenance.get("licence", ""),
+        licence=item.provenance.get("licence", ""),
+        provenance=({"name": item.name, **item.provenance},),
     )
     return (row,)

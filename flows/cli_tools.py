@@ -11,7 +11,8 @@ from flows.options import DEFAULT_STORE, DebugOption, DryRunOption, JsonOption, 
 from storage.errors import InputError
 
 if TYPE_CHECKING:
-    from storage.store import Store, Usage
+    from storage.store import Store
+    from storage.upkeep import Usage
 
 store_app = typer.Typer(no_args_is_help=True, help="Look after the records.")
 
@@ -22,23 +23,40 @@ def status(
 ) -> None:
     """Count records and bytes by kind."""
     with reporting(debug=debug):
-        _print_usage("records", _existing(store).status(), as_json)
+        from storage import upkeep
+
+        _print_usage("records", upkeep.status(_existing(store)), as_json)
 
 
 @store_app.command()
 def verify(
-    store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False, debug: DebugOption = False
+    store: StoreOption = DEFAULT_STORE,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Remove the damaged; a build makes them again.")
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Hash every record again; exit 1 if one is not what was written."""
+    """Hash every record again; exit 1 if one is not what was written, or a dataset lacks one."""
     with reporting(debug=debug):
-        problems = _existing(store).verify()
+        from flows.batches import map_items
+        from storage import upkeep
+
+        records = _existing(store)
+        problems = upkeep.verify(
+            records, lambda examine, all_of: map_items(examine, all_of, workers=2, description="records")
+        )
+        dropped = upkeep.drop_damaged(records, problems) if drop else 0
         if as_json:
-            print_json({"problems": [asdict(problem) for problem in problems]})
+            print_json({"problems": [asdict(problem) for problem in problems], "dropped": dropped})
         elif problems:
             rows = [(problem.kind, problem.key, problem.reason) for problem in problems]
-            print_table("damaged records (delete them and build again)", ("kind", "key", "reason"), rows)
+            advice = f"{dropped} dropped" if drop else "--drop removes the damaged"
+            print_table(
+                f"problems ({advice}; the next build makes them again)", ("kind", "key", "reason"), rows
+            )
         else:
-            stdout.print("every record is what was written")
+            stdout.print("every record is what was written, and no dataset lacks one")
         if problems:
             raise typer.Exit(1)
 
@@ -50,12 +68,11 @@ def gc(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Drop the records that no dataset refers to."""
+    """Drop the records that no dataset refers to now, and the datasets' older versions."""
     with reporting(debug=debug):
-        from storage.manifest import referenced_records
+        from storage import upkeep
 
-        records = _existing(store)
-        dropped = records.gc(referenced_records(records), dry_run=dry_run)
+        dropped = upkeep.gc(_existing(store), dry_run=dry_run)
         _print_usage("would be dropped" if dry_run else "dropped", dropped, as_json)
 
 
@@ -109,17 +126,18 @@ def licences(
         from storage.manifest import Manifest
         from storage.store import Store
 
-        records = Store(store)
-        keys = sorted({key for row in Manifest.read(records, dataset).rows for key in row.object_keys})
-        entries = [records.open("object", key).attrs for key in keys]
-        credits = [{"name": entry["name"], **entry["provenance"]} for entry in entries]
+        rows = Manifest.read(Store(store), dataset).rows
+        objects = {
+            key: entry for row in rows for key, entry in zip(row.object_keys, row.provenance, strict=True)
+        }
+        credits = [objects[key] for key in sorted(objects)]
         credits.sort(key=lambda credit: credit["name"])
         if as_json:
             print_json({"dataset": dataset, "objects": credits})
             return
         columns = ("name", "licence", "author", "source")
-        rows = [tuple(credit.get(column, "not stated") for column in columns) for credit in credits]
-        print_table(f"objects of {dataset}", columns, rows)
+        lines = [tuple(credit.get(column, "not stated") for column in columns) for credit in credits]
+        print_table(f"objects of {dataset}", columns, lines)
 
 
 def doctor(

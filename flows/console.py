@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.runtime import prepare
-from storage.errors import InputError
+from storage.errors import InputError, StoreError
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -39,6 +39,10 @@ def reporting(*, debug: bool) -> Iterator[None]:
         fail(str(error), WRONG_USAGE if error.code in USAGE_CODES else FAILED)
     except KeyboardInterrupt as interruption:
         fail(str(interruption) or "stopped; the same command goes on from here", INTERRUPTED)
+    except StoreError as error:
+        if debug:
+            raise
+        fail(str(error), FAILED)
     except Exception as error:
         if debug:
             raise

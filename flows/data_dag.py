@@ -4,6 +4,7 @@ A task takes a shard of inputs, and maps batches of records inside; keys, paths 
 never arrays.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ from storage.store import Store
 
 Input = TypeVar("Input")
 
-SHARD = 200  # inputs of a task
+SHARD = 1000  # inputs of a task; each task lists its source anew
 MOST_TASKS = 500  # of a flow: beyond about a thousand the server's event queue overflows
 
 
@@ -58,9 +59,10 @@ def convert_shard(kind: Format, recordings: list[Path], config: ConvertConfig, o
 def build(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
     """Objects to six views, random motion, layers and rendered frames; a dataset of them."""
     names = building.open_source(config, Store(store)).ids()
-    outcome = total([build_shard(shard, config, store, dry_run) for shard in shards(names)])
-    if not dry_run:
-        building.finish(outcome, config, Store(store))
+    with _held(store, dry_run):
+        outcome = total([build_shard(shard, config, store, dry_run) for shard in shards(names)])
+        if not dry_run:
+            building.finish(outcome, config, Store(store))
     return outcome
 
 
@@ -68,9 +70,10 @@ def build(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
 def ingest(sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False) -> Outcome:
     """Capture sessions to records, incrementally; adds them to a dataset."""
     found = [session for path in sessions for session in find_sessions(path)]
-    outcome = total([ingest_shard(shard, config, store, dry_run) for shard in shards(found)])
-    if not dry_run:
-        ingesting.finish(outcome, config, Store(store))
+    with _held(store, dry_run):
+        outcome = total([ingest_shard(shard, config, store, dry_run) for shard in shards(found)])
+        if not dry_run:
+            ingesting.finish(outcome, config, Store(store))
     return outcome
 
 
@@ -86,3 +89,8 @@ def convert(kind: Format, recordings: list[Path], config: ConvertConfig, out_dir
     """Motion recorded elsewhere to capture sessions."""
     shards_done = [convert_shard(kind, shard, config, out_dir) for shard in shards(recordings)]
     return synthesizing.join(shards_done)
+
+
+def _held(store: Path, dry_run: bool) -> AbstractContextManager[None]:
+    """Hold the store while records are made; a dry run writes nothing, and reads a read-only store too."""
+    return nullcontext() if dry_run else Store(store).in_use()

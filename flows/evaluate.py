@@ -35,7 +35,7 @@ from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip
 from storage.dataset import ClipWindow, Dataset
 from storage.digests import digest_file
 from storage.errors import InputError
-from storage.manifest import manifest_path
+from storage.manifest import Manifest
 from storage.store import Store
 from storage.video import write_video
 
@@ -110,7 +110,7 @@ def evaluate_where_changed(
     """Evaluate unless `out_dir` holds the result; return it and whether anything was evaluated."""
     inputs = {
         "model": digest_file(model_dir.parent / TRAINING_STAMP),
-        "dataset": digest_file(manifest_path(store, config.dataset)),
+        "dataset": Manifest.read(store, config.dataset).version,
         "config": config.model_dump(mode="json"),
         "code": code_digest(),
     }

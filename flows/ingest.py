@@ -4,7 +4,7 @@ Asks of every record whether it is there already, and makes only what is not: re
 session's layers again, and neither its video nor its objects.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -15,9 +15,11 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from flows.batches import map_items
+from flows.build import SESSION_PREFIX
 from flows.outcome import Outcome, Planned, plan, set_aside, total
-from flows.records import layers_data, object_data
-from flows.sessions import is_dexycb, open_session, session_name
+from flows.records import layers_data, object_data, on_this_machine
+from flows.seen import Seen
+from flows.sessions import is_dexycb, open_session, session_files, session_name
 from flows.sources import Hands, load_hands
 from render.camera import Crop, crop_camera
 from render.crops import choose_crop
@@ -26,9 +28,9 @@ from render.layers import LayersConfig
 from render.scene import Clip
 from render.six_views import SixViewConfig
 from storage.errors import InputError
-from storage.manifest import ClipRow, assign_split, read_or_new
+from storage.manifest import ClipRow, Manifest, assign_object_split, assign_split, read_or_new, update
 from storage.pictures import crop_and_resize
-from storage.records import FramesData, frames_recipe, layers_recipe, object_recipe
+from storage.records import FramesData, digest_geometry, frames_recipe, layers_recipe, object_recipe
 from storage.sources.dexycb_splits import Setup
 from storage.store import Store
 
@@ -52,6 +54,8 @@ class IngestConfig(BaseModel, frozen=True, extra="forbid"):
     """The pictures O_I of the object."""
     layers: LayersConfig = LayersConfig()
     """Size and rendering of layers; frames have the same size."""
+    prune: bool = False
+    """Sessions of the dataset that are not among those given leave it."""
     workers: int = Field(default=2, ge=1)
     """Sessions in work at the same time."""
 
@@ -64,7 +68,8 @@ class IngestJob:
     store: Store
     hands: Mapping[str, HandModel]
     hand_model: str  # digest
-    previous: Mapping[str, ClipRow]  # by clip
+    previous: Mapping[str, Mapping[str, ClipRow]]  # by session, by camera
+    seen: Seen
     dry_run: bool
     published: Hands | None = None  # MANO's files as published, which DexYCB's poses are made with
 
@@ -80,53 +85,78 @@ def ingest_sessions(paths: list[Path], config: IngestConfig, store: Store, *, dr
 
 def prepare_job(config: IngestConfig, store: Store, *, dry_run: bool = False) -> IngestJob:
     """Read what all sessions share: the hands, and what the dataset knows already."""
+    config = on_this_machine(config)
     hands = load_hands(config.mano)
-    previous = {row.id: row for row in read_or_new(store, config.dataset).rows}
     published = None if config.mano is None else load_hands(config.mano, fix_left_shapedirs=False)
-    return IngestJob(config, store, hands.models, hands.digest, previous, dry_run, published)
+    previous: defaultdict[str, dict[str, ClipRow]] = defaultdict(dict)
+    for row in read_or_new(store, config.dataset).rows:
+        previous[row.session][row.camera] = row
+    elsewhere = {"dataset", "mano", "prune", "workers"}  # do not change what a session comes to
+    digests = [hands.digest, published.digest if published else ""]
+    decides = {"hand_models": digests, **config.model_dump(mode="json", exclude=elsewhere)}
+    seen = Seen(store, decides, remembers=not dry_run)
+    return IngestJob(config, store, hands.models, hands.digest, previous, seen, dry_run, published)
 
 
 def ingest_session(path: Path, job: IngestJob) -> Outcome:
     """Make what is missing of one session, or say why it cannot be used."""
-    name = session_name(path)
+    whole = path.resolve()
+    outcome = job.seen.outcome(str(whole), lambda: session_files(whole), lambda: _ingest_session(path, job))
+    return replace(outcome, paths=(str(whole),))
+
+
+def _ingest_session(path: Path, job: IngestJob) -> Outcome:
+    session = ""  # not known before the recording is opened
     try:
         source = open_session(path, job.published, job.config.dexycb_setup)
-        name = source.id
+        session = source.id
+        if session.startswith(SESSION_PREFIX):
+            raise InputError(f"{path}: {session!r}: names of sessions do not begin so", code="unsafe-name")
         if is_dexycb(path) and job.published is not None:
             job = replace(job, hands=job.published.models, hand_model=job.published.digest)
         return ingest_clip(source.load(), source.digests(), job)
     except ValueError as error:  # an InputError says what is wrong with a file, others what cannot be drawn
-        return set_aside(name, error)
+        return set_aside(session or session_name(path), error, session=session, path=str(path.resolve()))
 
 
 def ingest_clip(clip: Clip, digests: Mapping[str, str], job: IngestJob) -> Outcome:
     """Make what is missing of one clip, whose parts have these digests (see `SessionFolder.digests`)."""
+    geometry = {f"objects/{moving.name}/geometry": digest_geometry(moving.mesh) for moving in clip.objects}
+    digests = {**digests, **geometry}
     objects = _objects(clip, digests, job)
     cameras = [_camera(clip, camera, digests, objects, job) for camera in clip.cameras]
     return total([Outcome(planned=tuple(objects)), *cameras])
 
 
 def finish(outcome: Outcome, config: IngestConfig, store: Store) -> None:
-    """Write the dataset, with what it knew of the outcome's sessions replaced.
+    """Write the dataset, with what it knew of the outcome's sessions replaced; `prune`: of all sessions.
 
     Raises InputError where two sessions have one name.
     """
     twice = [clip for clip, count in Counter(row.id for row in outcome.rows).items() if count > 1]
     if twice:
         raise InputError(f"two sessions have the same name: both make {twice[0]}", code="config")
-    sessions = {row.session for row in outcome.rows}
-    sessions |= {entry.input.partition("/")[0] for entry in outcome.quarantined}
-    manifest = read_or_new(store, config.dataset)
-    manifest.updated(outcome.rows, outcome.quarantined, replacing=sessions).write(store)
+    looked_at = {row.session for row in outcome.rows} | {entry.session for entry in outcome.quarantined}
+
+    def replace_sessions(manifest: Manifest) -> Manifest:
+        sessions, paths = looked_at, set(outcome.paths)
+        if config.prune:
+            sessions |= {name for name in manifest.sessions() if not name.startswith(SESSION_PREFIX)}
+            paths |= {entry.path for entry in manifest.quarantined}
+        named, placed = sessions - {""}, paths - {""}
+        return manifest.updated(outcome.rows, outcome.quarantined, sessions=named, paths=placed)
+
+    update(store, config.dataset, replace_sessions)
 
 
 def _objects(clip: Clip, digests: Mapping[str, str], job: IngestJob) -> list[Planned]:
     """Make the missing references of a session's objects."""
-    known = [row.object_keys for row in job.previous.values() if row.session == clip.id]
+    known = [row.object_keys for row in job.previous.get(clip.id, {}).values()]
     previous_keys = known[0] if known else ()
     planned = []
     for moving, previous_key in zip_longest(clip.objects, previous_keys[: len(clip.objects)]):
-        recipe = object_recipe(digests[f"objects/{moving.name}/mesh"], job.config.six_views)
+        mesh = digests[f"objects/{moving.name}/mesh"]
+        recipe = object_recipe(mesh, moving.name, moving.provenance, job.config.six_views)
         entry = plan(job.store, f"{clip.id}/{moving.name}", recipe, previous_key)
         if entry.reason and not job.dry_run:
             data = object_data(moving.name, moving.mesh, moving.provenance, job.config.six_views)
@@ -148,8 +178,8 @@ def _camera(
             *_frames(clip, camera, crop, digests, job),
         ]
     except ValueError as error:
-        return set_aside(name, error)
-    return Outcome(rows=(_row(clip, camera, objects, planned, job),), planned=tuple(planned))
+        return set_aside(name, error, session=clip.id)
+    return Outcome(rows=(_row(clip, camera, digests, objects, planned, job),), planned=tuple(planned))
 
 
 def _layers(clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job: IngestJob) -> list[Planned]:
@@ -157,7 +187,7 @@ def _layers(clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job
     if not clip.hands and not clip.objects:
         return []
     name = f"{clip.id}/{camera}"
-    previous = job.previous.get(name)
+    previous = job.previous.get(clip.id, {}).get(camera)
     recipe = layers_recipe(digests, camera, job.hand_model, crop, job.config.layers)
     planned = plan(job.store, name, recipe, previous.layers_key if previous else None)
     if planned.reason and not job.dry_run:
@@ -171,7 +201,7 @@ def _frames(clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job
     if camera not in clip.videos:
         return []
     size, name = job.config.layers.size, f"{clip.id}/{camera}"
-    previous = job.previous.get(name)
+    previous = job.previous.get(clip.id, {}).get(camera)
     recipe = frames_recipe(digests, camera, crop, size)
     planned = plan(job.store, name, recipe, previous.frames_key if previous else None)
     if planned.reason and not job.dry_run:
@@ -182,8 +212,16 @@ def _frames(clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job
     return [planned]
 
 
-def _row(clip: Clip, camera: str, objects: list[Planned], planned: list[Planned], job: IngestJob) -> ClipRow:
-    keys = {entry.recipe.kind: entry.recipe.key for entry in planned}
+def _row(
+    clip: Clip,
+    camera: str,
+    digests: Mapping[str, str],
+    objects: list[Planned],
+    planned: list[Planned],
+    job: IngestJob,
+) -> ClipRow:
+    keys = {entry.kind: entry.key for entry in planned}
+    meshes = [digests[f"objects/{moving.name}/geometry"] for moving in clip.objects]
     fixed = clip.camera_splits.get(camera, clip.split)
     licences = sorted({moving.provenance.get("licence", "") for moving in clip.objects} - {""})
     return ClipRow(
@@ -191,8 +229,9 @@ def _row(clip: Clip, camera: str, objects: list[Planned], planned: list[Planned]
         session=clip.id,
         camera=camera,
         split=fixed or assign_split(clip.id, job.config.test_fraction),
+        object_split=assign_object_split(clip.id, meshes, job.config.test_fraction),
         source="hoi" if clip.hands else "object" if clip.objects else "human",
-        object_keys=tuple(entry.recipe.key for entry in objects),
+        object_keys=tuple(entry.key for entry in objects),
         layers_key=keys.get("layers"),
         frames_key=keys.get("frames"),
         has_hands=bool(clip.hands),
@@ -201,4 +240,5 @@ def _row(clip: Clip, camera: str, objects: list[Planned], planned: list[Planned]
         fps=clip.fps,
         participant=clip.participant,
         licence="; ".join(licences),
+        provenance=tuple({"name": moving.name, **moving.provenance} for moving in clip.objects),
     )

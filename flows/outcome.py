@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from storage.errors import InputError
+from storage.errors import InputError, StoreError
 from storage.manifest import ClipRow, Quarantined
 from storage.recipe import Recipe
 from storage.store import Store
@@ -16,7 +16,8 @@ class Planned:
     """A record that an input needs."""
 
     input: str
-    recipe: Recipe
+    kind: str
+    key: str
     reason: str  # why it has to be built; empty: it is there
 
 
@@ -27,16 +28,17 @@ class Outcome:
     rows: tuple[ClipRow, ...] = ()
     planned: tuple[Planned, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
+    paths: tuple[str, ...] = ()  # of the sessions that were looked at
 
     @property
     def missing(self) -> list[Planned]:
         """The records that were not there; one that several inputs share counts once."""
-        return list({plan.recipe.key: plan for plan in self.planned if plan.reason}.values())
+        return list({plan.key: plan for plan in self.planned if plan.reason}.values())
 
     def counts(self) -> tuple[Counter[str], Counter[str]]:
         """Count the records that were missing and those that were there, by kind."""
-        missing = {(plan.recipe.kind, plan.recipe.key) for plan in self.missing}
-        there = {(plan.recipe.kind, plan.recipe.key) for plan in self.planned} - missing
+        missing = {(plan.kind, plan.key) for plan in self.missing}
+        there = {(plan.kind, plan.key) for plan in self.planned} - missing
         return Counter(kind for kind, _ in missing), Counter(kind for kind, _ in there)
 
     def summary(self) -> str:
@@ -49,10 +51,11 @@ class Outcome:
         """Return what `--json` prints."""
         built, cached = self.counts()
         entries = sorted(self.quarantined, key=lambda entry: entry.input)
+        shown = [{"input": entry.input, "code": entry.code, "reason": entry.reason} for entry in entries]
         return {
             "built": dict(sorted(built.items())),
             "cached": dict(sorted(cached.items())),
-            "quarantined": [asdict(entry) for entry in entries],
+            "quarantined": shown,
             "clips": len(self.rows),
             "seconds": round(seconds, 2),
         }
@@ -64,23 +67,38 @@ def total(outcomes: Sequence[Outcome]) -> Outcome:
         rows=tuple(row for outcome in outcomes for row in outcome.rows),
         planned=tuple(planned for outcome in outcomes for planned in outcome.planned),
         quarantined=tuple(entry for outcome in outcomes for entry in outcome.quarantined),
+        paths=tuple(path for outcome in outcomes for path in outcome.paths),
     )
 
 
 def plan(store: Store, name: str, recipe: Recipe, previous_key: str | None) -> Planned:
     """Say whether a record must be built, and what changed since the one that the dataset refers to now."""
-    if store.has(recipe.kind, recipe.key):
-        return Planned(name, recipe, "")
-    if previous_key is None or not store.has(recipe.kind, previous_key):
-        return Planned(name, recipe, "new")
-    changed = recipe.changes_from(store.open(recipe.kind, previous_key).recipe)
-    return Planned(name, recipe, f"changed: {', '.join(changed)}")
+    reason = "" if store.has(recipe.kind, recipe.key) else _why(store, recipe, previous_key)
+    return Planned(name, recipe.kind, recipe.key, reason)
 
 
-def set_aside(name: str, error: ValueError) -> Outcome:
-    """Quarantine an input for what a reader (InputError) or the renderer (ValueError) says of it."""
+def _why(store: Store, recipe: Recipe, previous_key: str | None) -> str:
+    """Say why a record that is not there has to be built."""
+    if previous_key is None:
+        return "new"
+    if previous_key == recipe.key:
+        return "lost: the dataset has it, the store does not"
+    try:
+        previous = store.open(recipe.kind, previous_key).recipe
+    except StoreError as error:
+        return f"changed, but from what cannot be told: {error}"
+    return f"changed: {'; '.join(str(change) for change in recipe.changes_from(previous))}"
+
+
+def set_aside(name: str, error: ValueError, *, session: str = "", path: str = "") -> Outcome:
+    """Quarantine an input for what a reader (InputError) or the renderer (ValueError) says of it.
+
+    name: the input as people know it.  session: the session it belongs to, where that is known.
+    path: that session's folder.
+    """
     code = error.code if isinstance(error, InputError) else "unrenderable"
-    return Outcome(quarantined=(Quarantined(_printable(name), code, _printable(str(error))),))
+    entry = Quarantined(_printable(name), code, _printable(str(error)), _printable(session), _printable(path))
+    return Outcome(quarantined=(entry,))
 
 
 def _printable(text: str) -> str:

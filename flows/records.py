@@ -4,16 +4,39 @@ Letters: T frames.
 """
 
 from collections.abc import Mapping
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
+from pydantic import BaseModel
 
 from render.hands.model import HandModel
 from render.layers import LayersConfig, render_layers
+from render.rasterizers.numba import NumbaRasterizer
+from render.rasterizers.protocol import RasterizerName, get_rasterizer
 from render.scene import Camera, Clip, Mesh
 from render.six_views import SixViewConfig, canonicalize, render_six_views, sample_points
 from storage.records import LayersData, ObjectData
 
+Drawn = TypeVar("Drawn", bound=BaseModel)
+
 POINTS_SEED = 0  # points of a mesh are the same wherever it is used
+
+
+def on_this_machine(config: Drawn) -> Drawn:
+    """Return a config with the rasterizer that each part's `auto` stands for here: their bytes differ."""
+    parts = {name: getattr(config, name) for name in type(config).model_fields}
+    drawn = {name: part for name, part in parts.items() if hasattr(part, "rasterizer")}
+    chosen = {
+        name: part.model_copy(update={"rasterizer": backend(part.rasterizer)}) for name, part in drawn.items()
+    }
+    return config.model_copy(update=chosen)
+
+
+@cache
+def backend(name: RasterizerName) -> RasterizerName:
+    """Return the rasterizer that a name stands for on this machine."""
+    return "numba" if isinstance(get_rasterizer(name), NumbaRasterizer) else "nvdiffrast"
 
 
 def object_data(name: str, mesh: Mesh, provenance: Mapping[str, str], config: SixViewConfig) -> ObjectData:

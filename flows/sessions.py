@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from flows.seen import files_below
 from flows.sources import Hands
 from render.scene import Clip
 from storage.errors import InputError
@@ -39,6 +40,14 @@ def find_sessions(path: Path) -> list[Path]:
 def is_dexycb(path: Path) -> bool:
     """Tell whether a path is a sequence of DexYCB."""
     return (path / "meta.yml").is_file()
+
+
+def session_files(path: Path) -> list[Path]:
+    """Return every file and folder that a recording consists of, for telling whether it has changed."""
+    if not is_dexycb(path):
+        return files_below(path)
+    root = path.parents[1]
+    return [file for folder in (path, root / "calibration", root / "models") for file in files_below(folder)]
 
 
 def session_name(path: Path) -> str:

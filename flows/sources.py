@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +37,10 @@ class ObjectSource(Protocol):
         """Return the sha256 of the input bytes."""
         ...
 
+    def files(self, object_id: str) -> list[Path]:
+        """Return the files that an object consists of, for telling whether it has changed."""
+        ...
+
 
 @dataclass(frozen=True)
 class Hands:
@@ -48,6 +53,14 @@ class Hands:
 
 def load_hands(mano: Path | None, *, fix_left_shapedirs: bool = True) -> Hands:
     """Read the user's MANO files, or make the procedural hand; `storage.mano` says what there is to fix."""
+    files = sorted(mano.glob("*.pkl")) if mano is not None else []
+    return _load_hands(mano, fix_left_shapedirs, tuple((file, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=4)  # every shard of an ingest asks for them
+def _load_hands(
+    mano: Path | None, fix_left_shapedirs: bool, _signature: tuple[tuple[Path, int], ...]
+) -> Hands:
     data: dict[str, dict[str, NDArray]]
     if mano is None:
         models, data = default_hands(), {side: build_hand(side) for side in SIDES}

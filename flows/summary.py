@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def print_outcome(outcome: "Outcome", seconds: float, *, dry_run: bool) -> None:
     """Say which records were built, or would be and why, and which inputs were set aside."""
     if dry_run:
-        plans = [(plan.recipe.kind, plan.input, plan.reason) for plan in outcome.missing]
+        plans = [(plan.kind, plan.input, plan.reason) for plan in outcome.missing]
         print_table(f"{len(plans)} records would be built", ("record", "of", "why"), plans)
     print_quarantined(outcome.quarantined)
     missing, there = outcome.counts()

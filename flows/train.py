@@ -14,7 +14,7 @@ from flows.stamps import changes, write_stamp
 from model.train import train
 from model.training_config import TrainConfig
 from storage.digests import digest_file, digest_json
-from storage.manifest import manifest_path
+from storage.manifest import Manifest
 from storage.store import Store
 
 STAMP = "made-from.json"
@@ -61,7 +61,7 @@ def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
     start = config.init_from.parent / STAMP if config.init_from is not None else config.model
     return {
         "config": config.model_dump(mode="json"),
-        "dataset": digest_file(manifest_path(store, config.dataset)),
+        "dataset": Manifest.read(store, config.dataset).version,
         "start": digest_file(start) if start is not None and start.is_file() else None,
         "code": code_digest(),
     }

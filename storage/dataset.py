@@ -77,8 +77,16 @@ class Dataset:
         return cls(store, Manifest.read(store, name), layers=layers, mask_margin_px=mask_margin_px)
 
     def rows(self, split: str | None = None) -> list[ClipRow]:
-        """Return the clips of a split, or all of them, by id."""
-        return [row for row in self.manifest.rows if split in (None, row.split)]
+        """Return the clips of a split, or all of them, by id.
+
+        split: train, val or test of the split by sequence; object:train or object:test of that by object.
+        """
+        by, _, name = (split or "").rpartition(":")
+        if by not in ("", "object"):
+            raise InputError(f"split {split!r}: wanted NAME or object:NAME", code="config")
+        if split is None:
+            return list(self.manifest.rows)
+        return [row for row in self.manifest.rows if name == (row.object_split if by else row.split)]
 
     def row(self, clip_id: str) -> ClipRow:
         """Return a clip by id."""
@@ -119,7 +127,7 @@ class Dataset:
     def _read_rgb(self, row: ClipRow, frames: slice) -> NDArray[np.uint8]:
         if row.frames_key is None:
             return np.zeros((0, *self._size(row), 3), np.uint8)
-        return np.asarray(self._open("frames", row.frames_key)["rgb"][frames])
+        return self._open("frames", row.frames_key).read("rgb", frames)
 
     def _read_layers(self, row: ClipRow, frames: slice) -> _Layers:
         if row.layers_key is None:
@@ -131,7 +139,7 @@ class Dataset:
                 joints_2d=np.full((t, 2, 21, 2), np.nan, np.float32),
             )
         record = self._open("layers", row.layers_key)
-        normals, depth = np.asarray(record["normals"][frames]), np.asarray(record["depth"][frames])
+        normals, depth = record.read("normals", frames), record.read("depth", frames)
         if self.layers == 7:
             normals, depth = fold_hands(normals, depth)
         near_m, far_m = record.attrs["near_m"], record.attrs["far_m"]
@@ -141,13 +149,13 @@ class Dataset:
             normals=decode_normals(normals),
             confidence=confidence_of_code[depth],
             mask=dilate(depth.max(axis=1) > 0, self.mask_margin_px),
-            joints_2d=np.asarray(record["joints_2d"][frames]),
+            joints_2d=record.read("joints_2d", frames),
         )
 
     def _read_references(self, row: ClipRow) -> _References:
         if row.object_keys:
             record = self._open("object", row.object_keys[0])
-            views, points = np.asarray(record["views"][...]), np.asarray(record["points"][...])
+            views, points = record.read("views"), record.read("points")
         else:
             views = np.zeros((6, *self._size(row), 4), np.uint8)
             points = np.zeros((NUM_POINTS, 3), np.float32)
@@ -159,7 +167,7 @@ class Dataset:
             return np.zeros((*self._size(row), 3), np.uint8)
         record = self._open("frames", row.frames_key)
         if record.attrs["has_plate"]:
-            return np.asarray(record["background"][...])
+            return record.read("background")
         first = slice(0, 1, 1)
         mask = self._read_layers(row, first).mask[0]
         return np.where(mask[..., None], np.uint8(0), self._read_rgb(row, first)[0])

@@ -1,4 +1,4 @@
-"""Errors about what users supply: files, folders and settings."""
+"""Errors about what users supply (files, folders, settings), and about the store itself."""
 
 from pathlib import Path
 from typing import Self
@@ -19,6 +19,13 @@ class InputError(ValueError):
     def mismatch(cls, file: Path | str, key: str, *, found: object, wanted: object, code: str) -> Self:
         """Name the file, the key in it, what was found there and what was wanted."""
         return cls(f"{file}: {key}: found {found}, wanted {wanted}", code=code)
+
+
+class StoreError(Exception):
+    """The store cannot be read or written: a full disk, a damaged record, somebody else at work in it.
+
+    No ValueError, so that it is never taken for something wrong with the input at hand.
+    """
 
 
 def _restore(message: str, code: str) -> InputError:

@@ -1,22 +1,28 @@
 """Datasets: manifests that join record keys into clips, one JSON line each.
 
-A file opens with a line that names the dataset and the schema version; then come clips and quarantined
-inputs, sorted, so that a build that changes nothing writes the same bytes.
+A file opens with a line that names the dataset, its version and the schema version; then come clips and
+quarantined inputs, sorted, so that a build that changes nothing writes the same bytes. The version is a
+digest of the clips. <store>/datasets/<name>.jsonl is the newest one; it and all before it are kept as
+<store>/datasets/<name>/<version>.jsonl.
 """
 
 import json
 import os
-import uuid
-from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from storage.digests import digest_bytes
-from storage.errors import InputError
-from storage.store import DATASETS, Problem, Store
+from filelock import FileLock
 
-SCHEMA_VERSION = 1
+from storage.digests import digest_bytes
+from storage.durable import make_folder, sync
+from storage.errors import InputError
+from storage.store import DATASETS, STAGING, Store
+
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class ClipRow:
     id: str  # session/camera
     session: str
     camera: str
-    split: str  # train, val or test
+    split: str  # train, val or test: sessions are split, each stays whole
     source: str  # object, hoi or human: the shares that training draws in
     object_keys: tuple[str, ...]  # the first gives the references
     layers_key: str | None  # None: no motion (human video)
@@ -37,12 +43,20 @@ class ClipRow:
     fps: float
     participant: str = ""
     licence: str = ""
+    object_split: str = "train"  # or test: objects are split; a clip that shows a test object is a test clip
+    provenance: tuple[dict[str, str], ...] = field(default=(), hash=False)  # of each object, as object_keys
 
     def records(self) -> set[tuple[str, str]]:
         """Return (kind, key) of every record the clip needs."""
         keys = {("object", key) for key in self.object_keys}
         keys |= {("layers", self.layers_key)} if self.layers_key else set()
         return keys | ({("frames", self.frames_key)} if self.frames_key else set())
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "ClipRow":
+        """Return the row that `asdict` and JSON turned into `values`."""
+        lists = {name: tuple(values[name]) for name in ("object_keys", "provenance")}
+        return cls(**{**values, **lists})
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,8 @@ class Quarantined:
     input: str  # session, session/camera or object
     code: str
     reason: str
+    session: str = ""  # where it is known
+    path: str = ""  # of the session's folder
 
 
 @dataclass(frozen=True)
@@ -63,54 +79,66 @@ class Manifest:
     quarantined: tuple[Quarantined, ...] = ()
 
     def updated(
-        self, rows: Iterable[ClipRow], quarantined: Iterable[Quarantined], *, replacing: Collection[str]
+        self,
+        rows: Iterable[ClipRow],
+        quarantined: Iterable[Quarantined],
+        *,
+        sessions: Collection[str],
+        paths: Collection[str] = (),
     ) -> "Manifest":
-        """Replace everything known of the sessions in `replacing` (their clips and quarantined inputs)."""
-        names = set(replacing)
-        kept_rows = [row for row in self.rows if row.session not in names]
-        kept = [entry for entry in self.quarantined if entry.input.partition("/")[0] not in names]
-        return Manifest(self.name, (*kept_rows, *rows), (*kept, *quarantined))
+        """Replace all that is known of `sessions`, and what was set aside of the folders `paths`."""
+        kept_rows = [row for row in self.rows if row.session not in sessions]
+        kept = [e for e in self.quarantined if e.session not in sessions and e.path not in paths]
+        return replace(self, rows=(*kept_rows, *rows), quarantined=(*kept, *quarantined))
+
+    @property
+    def version(self) -> str:
+        """Return the digest of the clips."""
+        return digest_bytes("".join(self._clip_lines()).encode())[:12]
+
+    def sessions(self) -> set[str]:
+        """Return the sessions that it has clips of, or has set something aside of."""
+        return {row.session for row in self.rows} | {entry.session for entry in self.quarantined}
 
     def records(self) -> set[tuple[str, str]]:
         """Return (kind, key) of every record that the dataset needs."""
         return set().union(*(row.records() for row in self.rows))
 
     def write(self, store: Store) -> None:
-        """Write the manifest into a store's datasets, replacing the old one in one step."""
-        path = manifest_path(store, self.name)
-        lines: list[dict[str, Any]] = [{"dataset": self.name, "schema_version": SCHEMA_VERSION}]
-        lines += [{"clip": asdict(row)} for row in sorted(self.rows, key=lambda row: row.id)]
+        """Write the manifest into a store's datasets, replacing the old one in one step.
+
+        Whoever changes what is there does it in `update`, which loses nobody else's changes.
+        """
+        path, clips = manifest_path(store, self.name), self._clip_lines()
+        version = digest_bytes("".join(clips).encode())[:12]
+        header = _line({"dataset": self.name, "version": version, "schema_version": SCHEMA_VERSION})
         entries = sorted(self.quarantined, key=lambda entry: (entry.input, entry.code))
-        lines += [{"quarantined": asdict(entry)} for entry in entries]
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with staged.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
+        text = "".join([header, *clips, *(_line({"quarantined": asdict(entry)}) for entry in entries)])
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            return
+        for target in (path.with_suffix("") / f"{version}.jsonl", path):
+            _replace(store, target, text)
 
     @classmethod
     def read(cls, store: Store, name: str) -> "Manifest":
-        """Read a dataset's manifest; InputError where there is none or it cannot be read."""
+        """Read a dataset, or its version `name@version`; InputError where there is none or it is broken."""
         path = manifest_path(store, name)
         if not path.is_file():
             known = ", ".join(dataset_names(store)) or "none"
             raise InputError(f"{store.root}: no dataset {name!r} (there are: {known})", code="no-dataset")
-        try:
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            if lines[0]["schema_version"] != SCHEMA_VERSION:
-                found = lines[0]["schema_version"]
-                raise InputError.mismatch(
-                    path, "schema_version", found=found, wanted=SCHEMA_VERSION, code="manifest"
-                )
-            clips = [line["clip"] for line in lines if "clip" in line]
-            rows = tuple(ClipRow(**{**clip, "object_keys": tuple(clip["object_keys"])}) for clip in clips)
-            entries = tuple(Quarantined(**line["quarantined"]) for line in lines if "quarantined" in line)
-        except (LookupError, TypeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path}: not a manifest: {error}", code="manifest") from error
-        return cls(name, rows, entries)
+        stat = path.stat()
+        return _read(path, name, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+    def _clip_lines(self) -> list[str]:
+        return [_line({"clip": asdict(row)}) for row in sorted(self.rows, key=lambda row: row.id)]
+
+
+def update(store: Store, name: str, change: Callable[[Manifest], Manifest]) -> None:
+    """Replace a dataset by what `change` makes of it, while no other process can."""
+    path = manifest_path(store, name)
+    make_folder(store.root / STAGING)
+    with FileLock(store.root / STAGING / f"{path.name}.lock"):
+        change(read_or_new(store, name)).write(store)
 
 
 def read_or_new(store: Store, name: str) -> Manifest:
@@ -119,29 +147,78 @@ def read_or_new(store: Store, name: str) -> Manifest:
 
 
 def manifest_path(store: Store, name: str) -> Path:
-    """Return the file of a dataset's manifest."""
-    if not name or "/" in name or name.startswith("."):
+    """Return the file of a dataset's manifest, or of its version `name@version`."""
+    dataset, at, version = name.partition("@")
+    if not dataset or (at and not version) or "/" in name or name.startswith("."):
         raise InputError(f"dataset name {name!r}: wanted a plain name", code="unsafe-name")
-    return store.root / DATASETS / f"{name}.jsonl"
+    folder = store.root / DATASETS
+    return folder / dataset / f"{version}.jsonl" if version else folder / f"{dataset}.jsonl"
 
 
 def dataset_names(store: Store) -> list[str]:
     """Return the names of a store's datasets, sorted."""
-    return sorted(path.stem for path in (store.root / DATASETS).glob("*.jsonl") if path.name[0] != ".")
+    return sorted(path.stem for path in (store.root / DATASETS).glob("*.jsonl"))
 
 
-def referenced_records(store: Store) -> set[tuple[str, str]]:
-    """Return (kind, key) of every record that any dataset of a store needs."""
-    return set().union(*(Manifest.read(store, name).records() for name in dataset_names(store)))
+def drop_old_versions(store: Store) -> None:
+    """Forget all versions of the datasets but the newest."""
+    newest = {name: Manifest.read(store, name).version for name in dataset_names(store)}
+    for folder in (path for path in (store.root / DATASETS).glob("*") if path.is_dir()):
+        if folder.name not in newest:
+            shutil.rmtree(folder)
+            continue
+        for path in folder.glob("*.jsonl"):
+            if path.stem != newest[folder.name]:
+                path.unlink()
 
 
-def missing_records(store: Store) -> list[Problem]:
-    """Return the records that datasets need and the store lacks."""
-    missing = sorted((kind, key) for kind, key in referenced_records(store) if not store.has(kind, key))
-    return [Problem(kind, key, "a dataset needs it, and it is not there") for kind, key in missing]
+def assign_split(name: str, test_fraction: float) -> str:
+    """Put a session (by its name) or an object (by its mesh's digest) into "test" with the given probability.
 
-
-def assign_split(session: str, test_fraction: float) -> str:
-    """Put a session, whole, into "test" with the given probability, else into "train"; always the same."""
-    draw = int(digest_bytes(session.encode())[:16], 16) / 16**16
+    Else it is in "train"; the same name always falls alike.
+    """
+    draw = int(digest_bytes(name.encode())[:16], 16) / 16**16
     return "test" if draw < test_fraction else "train"
+
+
+def assign_object_split(session: str, meshes: Iterable[str], test_fraction: float) -> str:
+    """Put a clip into "test" where one of its objects (digests of their meshes) is a test object.
+
+    What shows no object is split by its session.
+    """
+    splits = [assign_split(mesh, test_fraction) for mesh in meshes]
+    return ("test" if "test" in splits else "train") if splits else assign_split(session, test_fraction)
+
+
+@lru_cache(maxsize=8)  # every shard of a build asks for it
+def _read(path: Path, name: str, _signature: tuple[int, int, int]) -> Manifest:
+    """Read a manifest's file; the signature tells one version of the file from the next."""
+    try:
+        # Not splitlines: names may hold characters that Unicode counts as line ends.
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        found = lines[0]["schema_version"]
+        if found != SCHEMA_VERSION:
+            advice = "delete it and build or ingest again: its records stay, so that takes little time"
+            message = f"{path}: schema_version: found {found}, wanted {SCHEMA_VERSION} ({advice})"
+            raise InputError(message, code="manifest")
+        rows = tuple(ClipRow.from_json(line["clip"]) for line in lines if "clip" in line)
+        entries = tuple(Quarantined(**line["quarantined"]) for line in lines if "quarantined" in line)
+    except (LookupError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not a manifest: {error}", code="manifest") from error
+    return Manifest(name, rows, entries)
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def _replace(store: Store, path: Path, text: str) -> None:
+    """Put a file into its place, whole."""
+    with store.writing(f"{path.relative_to(store.root)}") as folder:
+        with (folder / path.name).open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        make_folder(path.parent)
+        (folder / path.name).replace(path)
+        sync(path.parent)

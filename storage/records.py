@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from render.camera import Crop
-from render.scene import NUM_POINTS, STORED_LAYERS
+from render.scene import NUM_POINTS, STORED_LAYERS, Mesh
+from storage.digests import digest_arrays
 from storage.recipe import Recipe
 from storage.store import Store
 
@@ -40,7 +41,7 @@ class _RecordData:
     def read(cls, store: Store, key: str) -> Self:
         """Read a whole record."""
         record = store.open(cls.KIND, key)
-        return cls(**record.attrs, **{name: record[name][...] for name in cls.SCHEMA})
+        return cls(**record.attrs, **{name: record.read(name) for name in cls.SCHEMA})
 
     def _check(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Raise ValueError where an array is not as the schema says."""
@@ -114,19 +115,26 @@ class FramesData(_RecordData):
     has_plate: bool
 
 
-def object_recipe(mesh: str, config: BaseModel) -> Recipe:
-    """Return the recipe of an object record from its mesh's digest and the six views' config."""
-    return Recipe(ObjectData.KIND, ObjectData.VERSION, {"mesh": mesh}, config.model_dump(mode="json"))
+def object_recipe(mesh: str, name: str, provenance: Mapping[str, str], config: BaseModel) -> Recipe:
+    """Return the recipe of an object record from its mesh file's digest and the six views' config.
+
+    Name and provenance count, because the record holds them: equal files under two licences are two records.
+    """
+    settings = {**_decisive(config), "origin": {"name": name, **provenance}}
+    return Recipe(ObjectData.KIND, ObjectData.VERSION, {"mesh": mesh}, settings)
 
 
 def layers_recipe(
     digests: Mapping[str, str], camera: str, hand_model: str, crop: Crop, config: BaseModel
 ) -> Recipe:
-    """Return the recipe of a layers record from a clip's part digests (of its camera, hands and objects)."""
-    inputs = {"camera": digests[f"cameras/{camera}"], **_motion(digests)}
+    """Return the recipe of a layers record from a clip's part digests (of its camera, hands and objects).
+
+    Of an object it takes the geometry and the motion: layers show no colours.
+    """
+    inputs = {"camera": digests[f"cameras/{camera}"], **_motion(digests, "geometry")}
     if "hands" in digests:
         inputs["hand_model"] = hand_model
-    settings = {**config.model_dump(mode="json"), "crop": asdict(crop)}
+    settings = {**_decisive(config), "crop": asdict(crop)}
     return Recipe(LayersData.KIND, LayersData.VERSION, inputs, settings)
 
 
@@ -139,10 +147,22 @@ def frames_recipe(digests: Mapping[str, str], camera: str, crop: Crop, size: int
 
 def rendered_frames_recipe(digests: Mapping[str, str], camera: str, config: BaseModel) -> Recipe:
     """Return the recipe of a frames record that is rendered from a clip's scene."""
-    inputs = {"camera": digests[f"cameras/{camera}"], **_motion(digests)}
-    return Recipe(FramesData.KIND, FramesData.VERSION, inputs, config.model_dump(mode="json"))
+    inputs = {"camera": digests[f"cameras/{camera}"], **_motion(digests, "mesh")}
+    return Recipe(FramesData.KIND, FramesData.VERSION, inputs, _decisive(config))
 
 
-def _motion(digests: Mapping[str, str]) -> dict[str, str]:
-    """Return the digests of what moves: the hands, and every object's mesh and motion."""
-    return {part: digests[part] for part in digests if part == "hands" or part.startswith("objects/")}
+def digest_geometry(mesh: Mesh) -> str:
+    """Return the sha256 of what layers show of a mesh: its surface, without colours."""
+    return digest_arrays({"vertices": mesh.vertices, "faces": mesh.faces, "normals": mesh.normals})
+
+
+def _motion(digests: Mapping[str, str], shape: str) -> dict[str, str]:
+    """Return the digests of what moves: hands, and each object's motion and `shape` (mesh or geometry)."""
+    wanted = {shape, "motion"}
+    objects = {part for part in digests if part.startswith("objects/") and part.rpartition("/")[2] in wanted}
+    return {part: digests[part] for part in digests if part == "hands" or part in objects}
+
+
+def _decisive(config: BaseModel) -> dict[str, Any]:
+    """Return a config's values but those that only say how the work is cut up."""
+    return config.model_dump(mode="json", exclude={"frames_per_batch"})

@@ -1,9 +1,8 @@
 """The record store: content-addressed, immutable, atomic.
 
-Layout: <root>/<kind>/<first two digits of key>/<key>/ is one Zarr v3 group with a sha256 of its own files;
-<root>/datasets/<name>.jsonl are manifests; <root>/.staging/ holds writes in progress. A record is written
-once by one writer, in staging, and renamed into place: it is there whole or not at all. The same record
-always comes out as the same bytes.
+Layout: <root>/<kind>/<first two digits of key>/<key>/ is one record; <root>/datasets/ holds manifests;
+<root>/.staging/ holds writes in progress and locks; <root>/.seen/ what unchanged inputs came to. A record is
+written once by one writer, in staging, and renamed into place: it is there whole or not at all.
 """
 
 import contextlib
@@ -12,69 +11,18 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
 
-from storage.digests import digest_tree
-from storage.errors import InputError
+from storage.durable import make_folder, sync, sync_tree
+from storage.errors import StoreError
+from storage.groups import Record, write_group
 from storage.recipe import Recipe
 
-# zarrs is 2–4 times as fast as zarr-python's own pipeline. One thread, because several append the chunks of a
-# shard in the order in which they finish, and a record would not come out as the same bytes twice.
-zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1})
-
-STAGING, DATASETS = ".staging", "datasets"
-_DIGEST_FILE = "content.sha256"
-_LEAST_CHUNK_BYTES = 1 << 15
-_ZSTD = ZstdCodec(level=3)
-
-
-@dataclass(frozen=True)
-class Record:
-    """One finished record; arrays are opened once and read when sliced."""
-
-    group: zarr.Group
-    _arrays: dict[str, zarr.Array[Any]] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> zarr.Array[Any]:
-        if name not in self._arrays:
-            array = self.group[name]
-            assert isinstance(array, zarr.Array)
-            self._arrays[name] = array
-        return self._arrays[name]
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """Return the record's own attributes."""
-        return dict(self.group.attrs["attrs"])  # type: ignore[arg-type]
-
-    @property
-    def recipe(self) -> Recipe:
-        """Return what the record was made of."""
-        return Recipe(**self.group.attrs["recipe"])  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Usage:
-    """How much there is of one kind."""
-
-    records: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A record that is not as it should be."""
-
-    kind: str
-    key: str
-    reason: str
+STAGING, DATASETS, SEEN = ".staging", "datasets", ".seen"
 
 
 class Store:
@@ -92,29 +40,31 @@ class Store:
         return self.path(kind, key).is_dir()
 
     def open(self, kind: str, key: str) -> Record:
-        """Open a finished record for reading."""
+        """Open a finished record for reading; StoreError where there is none, or it is damaged."""
         if not self.has(kind, key):
-            raise InputError(f"{self.root}: no {kind} record {key[:12]}: build it again", code="no-record")
-        return Record(zarr.open_group(self.path(kind, key), mode="r"))
+            raise StoreError(f"{self.root}: no {kind} record {key[:12]}: build it again")
+        return Record.open(self.path(kind, key))
 
     def write(self, recipe: Recipe, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> None:
-        """Write a record under its recipe's key; does nothing where it exists already."""
+        """Write a record under its recipe's key; does nothing where it exists already.
+
+        Raises StoreError where it cannot be written; nothing of it is left then.
+        """
         target = self.path(recipe.kind, recipe.key)
         if target.is_dir():
             return
-        with self._staging() as folder:
+        with self.writing(f"{recipe.kind} record {recipe.key[:12]}") as folder:
             staged = folder / "record"
-            _write_group(staged, recipe, arrays, attrs)
-            (staged / _DIGEST_FILE).write_text(digest_tree(staged))
-            _sync_tree(staged)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            write_group(staged, recipe, arrays, attrs)
+            sync_tree(staged)
+            make_folder(target.parent)
             try:
                 os.rename(staged, target)
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
                 return  # another writer was first: its record is the same
-            _sync(target.parent)
+            sync(target.parent)
 
     def keys(self, kind: str) -> list[str]:
         """Return the keys of all records of a kind, sorted."""
@@ -125,131 +75,77 @@ class Store:
         if not self.root.is_dir():
             return []
         folders = [path.name for path in self.root.iterdir() if path.is_dir()]
-        return sorted(set(folders) - {STAGING, DATASETS})
+        return sorted(set(folders) - {STAGING, DATASETS, SEEN})
 
-    def status(self) -> dict[str, Usage]:
-        """Return counts and bytes by kind."""
-        usages = {}
-        for kind in self.kinds():
-            keys = self.keys(kind)
-            usages[kind] = Usage(len(keys), sum(_num_bytes(self.path(kind, key)) for key in keys))
-        return usages
+    def records(self) -> list[tuple[str, str]]:
+        """Return (kind, key) of every record, sorted."""
+        return [(kind, key) for kind in self.kinds() for key in self.keys(kind)]
 
-    def verify(self) -> list[Problem]:
-        """Read every record again and return those that changed since they were written."""
-        records = [(kind, key) for kind in self.kinds() for key in self.keys(kind)]
-        reasons = [(kind, key, self._defect(kind, key)) for kind, key in records]
-        return [Problem(kind, key, reason) for kind, key, reason in reasons if reason]
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the store for the time of a build: nobody drops what it counts on.
 
-    def _defect(self, kind: str, key: str) -> str | None:
-        folder = self.path(kind, key)
-        if not (folder / _DIGEST_FILE).is_file():
-            return f"{_DIGEST_FILE} is missing"
-        if digest_tree(folder, skip=_DIGEST_FILE) != (folder / _DIGEST_FILE).read_text():
-            return "its bytes are not those that were written"
-        if self.open(kind, key).recipe.key != key:
-            return "its key is not that of its recipe"
-        return None
+        Several builds may hold it at once. What killed writers left behind is cleared first.
+        """
+        self.clear_staging()
+        with self._lock(fcntl.LOCK_SH):
+            yield
 
-    def gc(self, keep: Collection[tuple[str, str]], *, dry_run: bool = False) -> dict[str, Usage]:
-        """Drop all records but those of `keep`, (kind, key), and staging rubbish; return what went."""
-        dropped: dict[str, Usage] = {}
-        for kind in self.kinds():
-            paths = [self.path(kind, key) for key in self.keys(kind) if (kind, key) not in keep]
-            if paths:
-                dropped[kind] = Usage(len(paths), sum(_num_bytes(path) for path in paths))
-            if not dry_run:
-                for path in paths:
-                    self.drop(kind, path.name)
-        if not dry_run:
-            self.clear_staging()
-        return dropped
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the store with nobody else at work in it; StoreError where somebody is."""
+        with self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
+            if not locked:
+                raise StoreError(
+                    f"{self.root}: a build is at work in this store: try again when it has ended"
+                )
+            yield
 
-    def drop(self, kind: str, key: str) -> None:
-        """Remove a record: first out of its place, as a whole."""
-        with self._staging() as folder:
-            os.rename(self.path(kind, key), folder / "record")
+    def discard(self, kind: str, key: str) -> None:
+        """Remove a record, out of its place first, as a whole; the caller holds the store `alone`."""
+        grave = self.root / STAGING / uuid.uuid4().hex
+        os.rename(self.path(kind, key), grave)
+        shutil.rmtree(grave)
 
     def clear_staging(self) -> int:
-        """Remove what killed writers left behind and return how many there were; 0 while any writer lives."""
-        with self._staging_lock(fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
+        """Remove what killed writers left behind and return how many there were; 0 while anybody writes."""
+        with self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
             folders = [path for path in (self.root / STAGING).iterdir() if path.is_dir()] if locked else []
             for folder in folders:
                 shutil.rmtree(folder)
         return len(folders)
 
     @contextlib.contextmanager
-    def _staging(self) -> Iterator[Path]:
-        """Make a folder for one write and remove it after."""
-        with self._staging_lock(fcntl.LOCK_SH):
-            folder = self.root / STAGING / uuid.uuid4().hex
-            folder.mkdir()
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+    def writing(self, what: str) -> Iterator[Path]:
+        """Make a folder for one write and remove it after; StoreError, naming `what`, where that fails."""
+        try:
+            with self._lock(fcntl.LOCK_SH):
+                folder = self.root / STAGING / uuid.uuid4().hex
+                folder.mkdir()
+                try:
+                    yield folder
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, RuntimeError) as error:  # zarrs reports a full disk as a RuntimeError
+            raise self._cannot_write(what, error) from error
 
     @contextlib.contextmanager
-    def _staging_lock(self, operation: int) -> Iterator[bool]:
-        """Lock the staging folder: writers share it, clearing needs it alone."""
-        (self.root / STAGING).mkdir(parents=True, exist_ok=True)
-        with (self.root / STAGING / "lock").open("a") as file:
+    def _lock(self, operation: int) -> Iterator[bool]:
+        """Lock the store: builds and writers share it, clearing up needs it alone."""
+        try:
+            make_folder(self.root / STAGING)
+            file = (self.root / STAGING / "lock").open("a")
+        except OSError as error:
+            raise self._cannot_write("anything", error) from error
+        with file:
+            locked = True
             try:
                 fcntl.flock(file, operation)
             except BlockingIOError:
-                yield False
-            else:
-                yield True
+                locked = False
+            yield locked
 
-
-def _write_group(
-    path: Path, recipe: Recipe, arrays: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]
-) -> None:
-    described = {
-        "kind": recipe.kind,
-        "schema_version": recipe.schema_version,
-        "inputs": dict(sorted(recipe.inputs.items())),
-        "config": dict(recipe.config),
-    }
-    group = zarr.create_group(path, attributes={"recipe": described, "attrs": dict(attrs)})
-    for name, values in sorted(arrays.items()):
-        chunks, shards = _layout(values)
-        group.create_array(
-            name,
-            shape=values.shape,
-            dtype=values.dtype,
-            chunks=chunks,
-            shards=shards,
-            compressors=_ZSTD,
-            fill_value=0,
-        )[...] = values
-
-
-def _layout(values: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Return chunks of one frame each (several where frames are small), and one shard around them all."""
-    if values.ndim < 2 or values.nbytes <= _LEAST_CHUNK_BYTES:
-        return values.shape, None
-    frames = -(-_LEAST_CHUNK_BYTES // values[0].nbytes)
-    num_chunks = -(-len(values) // frames)
-    if num_chunks == 1:
-        return values.shape, None
-    return (frames, *values.shape[1:]), (num_chunks * frames, *values.shape[1:])
-
-
-def _num_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    """Flush a file's or a folder's own data to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _cannot_write(self, what: str, error: OSError | RuntimeError) -> StoreError:
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        advice = "every finished record stays: put that right and run again to go on"
+        return StoreError(f"{self.root}: cannot write {what}: {reason} ({advice})")

@@ -5,6 +5,7 @@ rendered right raises InputError, whose code is the reason for its quarantine.
 """
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,10 +104,9 @@ class GlbFolder:
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
         if not files:
             raise InputError(f"{path}: no .glb or .gltf file in it", code="empty-folder")
-        stems = [file.stem for file in files]
+        stems = Counter(file.stem for file in files)
         self._paths = {
-            file.stem if stems.count(file.stem) == 1 else file.relative_to(path).as_posix(): file
-            for file in files
+            file.stem if stems[file.stem] == 1 else file.relative_to(path).as_posix(): file for file in files
         }
 
     def ids(self) -> list[str]:
@@ -121,20 +121,30 @@ class GlbFolder:
         """Return the sha256 of the file's bytes, and of those it refers to."""
         return digest_asset(self._paths[object_id], self._limits)
 
+    def files(self, object_id: str) -> list[Path]:
+        """Return the file, and those it refers to, whether or not they are there."""
+        path = self._paths[object_id]
+        return [path, *_external_files(path, self._limits)]
+
 
 def digest_asset(path: Path, limits: GlbLimits = USUAL_LIMITS) -> str:
     """Return the sha256 of a file's bytes and of those of the files it refers to."""
     digest = digest_file(path)
-    try:
-        gltf = open_gltf(path, limits)
-        with reporting_invalid(path):
-            beside = gltf.external_files()
-    except InputError:  # whoever loads it hears why; its bytes name it all the same
-        return digest
+    beside = _external_files(path, limits)
     if not beside:
         return digest
     names = {file.name: digest_file(file) if file.is_file() else "" for file in beside}
     return digest_json({"file": digest, "beside": names})
+
+
+def _external_files(path: Path, limits: GlbLimits) -> list[Path]:
+    """Return the files that a file refers to; none where it cannot be read, which its loading reports."""
+    try:
+        gltf = open_gltf(path, limits)
+        with reporting_invalid(path):
+            return gltf.external_files()
+    except InputError:
+        return []
 
 
 def _check_extensions(gltf: Gltf) -> None:

@@ -154,6 +154,10 @@ class Objaverse:
         self.fetch(uid)
         return self.ledger.entries[uid].sha256
 
+    def files(self, uid: str) -> list[Path]:
+        """Return the file of an object, whether or not it is here; InputError as `fetch` raises."""
+        return [self._target(uid)]
+
     def _named(self) -> list[str]:
         """Return the uids that the config names, before sampling."""
         if self.config.uids is not None:

@@ -1,6 +1,7 @@
 """Building objects: only what is missing, the rest goes on when one cannot be read."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from storage.sources.glb_limits import GlbLimits
 from storage.sources.glb_writer import encode_glb
 from storage.sources.objaverse import ObjaverseConfig
 from storage.store import Store
+from storage.upkeep import status
 from tests.objaverse_server import objaverse_files, path_of, serving, uid_of
 
 EACH_KIND = {"object": 2, "layers": 2, "frames": 2}
@@ -86,17 +88,16 @@ def test_a_second_build_builds_nothing(config: BuildConfig, store: Store) -> Non
     assert (store.root / "datasets" / "objects.jsonl").read_bytes() == manifest
 
 
-def test_a_dry_run_names_what_changed_and_writes_nothing(
-    config: BuildConfig, store: Store, objects: Path
-) -> None:
-    (objects / "torn.glb").unlink()  # a dry run does not open files, so it cannot know
-    assert {planned.reason for planned in run(config, store, dry_run=True).missing} == {"new"}
-    assert store.status() == {}
+def test_a_dry_run_names_what_changed_and_writes_nothing(config: BuildConfig, store: Store) -> None:
+    dry = run(config, store, dry_run=True)
+    assert {planned.reason for planned in dry.missing} == {"new"}
+    assert [entry.input for entry in dry.quarantined] == ["object:torn"]
+    assert status(store) == {}
     run(config, store)
     larger = config.model_copy(update={"six_views": SixViewConfig(size=48)})
     missing = run(larger, store, dry_run=True).missing
-    assert {planned.recipe.kind for planned in missing} == {"object"}
-    assert {planned.reason for planned in missing} == {"changed: config.size"}
+    assert {planned.kind for planned in missing} == {"object"}
+    assert {planned.reason for planned in missing} == {"changed: config.size: 32 → 48"}
 
 
 def test_motion_settings_leave_the_six_views_alone(config: BuildConfig, store: Store) -> None:
@@ -107,14 +108,12 @@ def test_motion_settings_leave_the_six_views_alone(config: BuildConfig, store: S
 
 
 def test_stopping_after_objects_leaves_the_dataset_as_it_is(config: BuildConfig, store: Store) -> None:
-    only_objects = config.model_copy(update={"only": ("object",)})
-    outcome = run(only_objects, store)
-    assert outcome.counts()[0] == {"object": 2}
-    assert outcome.rows == ()
     run(config, store)
-    manifest = (store.root / "datasets" / "objects.jsonl").read_bytes()
-    run(only_objects.model_copy(update={"num_frames": 4}), store)
-    assert (store.root / "datasets" / "objects.jsonl").read_bytes() == manifest
+    rows = Dataset.open(store, config.dataset).rows()
+    changed = {"six_views": SixViewConfig(size=48), "layers": LayersConfig(size=48)}
+    outcome = run(config.model_copy(update={**changed, "only": ("object",)}), store)
+    assert outcome.counts()[0] == {"object": 2}
+    assert Dataset.open(store, config.dataset).rows() == rows
 
 
 def test_an_object_that_is_gone_leaves_the_dataset(config: BuildConfig, store: Store, objects: Path) -> None:
@@ -156,3 +155,37 @@ def test_objaverse_is_fetched_and_built_and_its_failures_are_set_aside(tmp_path:
     assert row.licence == "CC-BY-4.0"
     record = store.open("object", row.object_keys[0])
     assert record.attrs["provenance"]["author"] == "A Maker"
+
+
+def test_an_object_in_a_folder_keeps_its_clip_apart(config: BuildConfig, store: Store, objects: Path) -> None:
+    (objects / "torn.glb").unlink()
+    for folder in ("a", "b"):
+        (objects / folder).mkdir()
+        shutil.copy(objects / "mug.glb", objects / folder)
+    (objects / "mug.glb").unlink()
+    for _ in range(2):
+        run(config, store)
+        rows = Dataset.open(store, config.dataset).rows()
+        assert [row.id for row in rows] == [
+            "object:a%2Fmug.glb/main",
+            "object:b%2Fmug.glb/main",
+            "object:box/main",
+        ]
+
+
+def test_a_record_that_is_lost_is_built_again_and_the_plan_says_so(config: BuildConfig, store: Store) -> None:
+    run(config, store)
+    shutil.rmtree(store.root / "layers")
+    missing = run(config, store, dry_run=True).missing
+    assert [planned.kind for planned in missing] == ["layers", "layers"]
+    assert {planned.reason for planned in missing} == {"lost: the dataset has it, the store does not"}
+    assert run(config, store).counts()[0] == {"layers": 2}
+
+
+def test_the_manifest_tells_split_licence_and_origin(config: BuildConfig, store: Store) -> None:
+    run(config.model_copy(update={"test_fraction": 1.0}), store)
+    for row in Dataset.open(store, config.dataset).rows():
+        assert (row.split, row.object_split, row.licence) == ("test", "test", "CC0-1.0")
+        (origin,) = row.provenance
+        assert origin["name"] == row.session.removeprefix("object:")
+        assert origin["licence"] == "CC0-1.0"

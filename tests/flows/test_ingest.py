@@ -1,7 +1,9 @@
 """Ingesting sessions: a change to one part rebuilds what depends on it and nothing else."""
 
 import pickle
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from render.layers import LayersConfig
 from render.six_views import SixViewConfig
 from storage.dataset import Dataset
 from storage.errors import InputError
+from storage.manifest import update
 from storage.store import Store
 from storage.video import write_video
 from tests.dexycb_writer import SERIALS, write_dexycb
@@ -67,7 +70,8 @@ def test_refitted_hands_rebuild_layers_alone(
     np.savez(session / "hands.npz", **arrays)
     outcome = run([session], config, store)
     assert outcome.counts() == ({"layers": 2}, {"object": 1, "frames": 2})
-    assert {planned.reason for planned in outcome.missing} == {"changed: inputs.hands"}
+    for planned in outcome.missing:
+        assert re.fullmatch("changed: inputs.hands: [0-9a-f]{8} → [0-9a-f]{8}", planned.reason)
 
 
 def test_a_video_of_another_length_sets_that_session_aside_alone(
@@ -154,3 +158,39 @@ def test_videos_of_people_are_frames_alone(config: IngestConfig, store: Store, t
     assert not window.normals.any()
     assert not window.views.any()
     np.testing.assert_array_equal(window.background, window.frames[0])
+
+
+def test_a_session_that_is_mended_leaves_the_quarantine_whatever_its_folder_is_called(
+    make_session: MakeSession, config: IngestConfig, store: Store, tmp_path: Path
+) -> None:
+    folder = make_session("cup-1").rename(tmp_path / "monday")
+    description = (folder / "session.yaml").read_text()
+    (folder / "session.yaml").write_text("name: [")
+    other = make_session("monday")  # a session whose name is that of the other's folder
+    run([folder, other], config, store)
+    manifest = Dataset.open(store, config.dataset).manifest
+    assert [(entry.input, entry.code) for entry in manifest.quarantined] == [("monday", "config")]
+    (folder / "session.yaml").write_text(description)
+    run([folder], config, store)
+    manifest = Dataset.open(store, config.dataset).manifest
+    assert manifest.quarantined == ()
+    assert {row.session for row in manifest.rows} == {"cup-1", "monday"}
+
+
+def test_pruning_keeps_the_given_sessions_and_the_objects(
+    make_session: MakeSession, config: IngestConfig, store: Store
+) -> None:
+    kept, gone = make_session("kept"), make_session("gone")
+    run([kept, gone], config, store)
+    (row, *_) = Dataset.open(store, config.dataset).rows()
+    update(store, config.dataset, lambda m: m.updated([replace(row, session="object:mug")], [], sessions=[]))
+    outcome = run([kept], config.model_copy(update={"prune": True}), store)
+    assert outcome.counts() == ({}, ALL)
+    assert Dataset.open(store, config.dataset).manifest.sessions() == {"kept", "object:mug"}
+
+
+def test_a_session_cannot_pass_for_an_object(
+    make_session: MakeSession, config: IngestConfig, store: Store
+) -> None:
+    (entry,) = run([make_session("object:mug")], config, store).quarantined
+    assert entry.code == "unsafe-name"

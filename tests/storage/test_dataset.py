@@ -12,15 +12,7 @@ from render.mlo import encode_depth, encode_normals
 from render.scene import NUM_POINTS
 from storage.dataset import Dataset, dilate
 from storage.errors import InputError
-from storage.manifest import (
-    ClipRow,
-    Manifest,
-    Quarantined,
-    assign_split,
-    missing_records,
-    read_or_new,
-    referenced_records,
-)
+from storage.manifest import ClipRow, Manifest
 from storage.recipe import Recipe
 from storage.records import (
     FramesData,
@@ -32,6 +24,7 @@ from storage.records import (
     rendered_frames_recipe,
 )
 from storage.store import Store
+from storage.upkeep import status
 
 T, L, SIZE = 6, 13, 16
 NEAR_M, FAR_M = 0.5, 1.0
@@ -196,66 +189,14 @@ def test_rows_by_split_and_id(store: Store, row: ClipRow) -> None:
         dataset.row("b")
 
 
-def test_manifest_reads_back_equal_and_sorted(store: Store, row: ClipRow) -> None:
-    rows = (replace(row, id="z/é"), row)
-    manifest = Manifest("demo", rows, (Quarantined("bad.glb", "truncated", "bad.glb: 3 bytes"),))
-    manifest.write(store)
-    read = Manifest.read(store, "demo")
-    assert read == replace(manifest, rows=rows[::-1])
-    before = (store.root / "datasets" / "demo.jsonl").read_bytes()
-    read.write(store)
-    assert (store.root / "datasets" / "demo.jsonl").read_bytes() == before
-    assert [path.name for path in (store.root / "datasets").iterdir()] == ["demo.jsonl"]
-
-
-def test_update_replaces_its_sessions_alone(row: ClipRow) -> None:
-    rows = tuple(replace(row, id=f"{s}/{c}", session=s, camera=c) for s in "ab" for c in "xy")
-    gone, stays = Quarantined("a/z", "video", ""), Quarantined("ab.glb", "truncated", "")
-    manifest = Manifest("demo", rows, (gone, stays))
-    new = replace(row, id="a/w", session="a", camera="w")
-    updated = manifest.updated([new], [Quarantined("a", "config", "")], replacing=["a"])
-    assert [r.id for r in updated.rows] == ["b/x", "b/y", "a/w"]
-    assert [entry.input for entry in updated.quarantined] == ["ab.glb", "a"]
-
-
-def test_references_are_those_of_every_dataset(store: Store, row: ClipRow) -> None:
-    Manifest("one", (row,)).write(store)
-    Manifest("two", (replace(row, layers_key=None, object_keys=(), frames_key="ff"),)).write(store)
-    assert referenced_records(store) == {*row.records(), ("frames", "ff")}
-    assert len(row.records()) == 3
-
-
-def test_missing_records_are_found(store: Store, row: ClipRow) -> None:
-    Manifest("demo", (row, replace(row, id="take/side", frames_key="ff"))).write(store)
-    assert [(problem.kind, problem.key) for problem in missing_records(store)] == [("frames", "ff")]
-
-
-def test_unknown_dataset_names_those_there_are(store: Store) -> None:
-    with pytest.raises(InputError, match=r"no dataset 'x' \(there are: none\)"):
-        Dataset.open(store, "x")
-    Manifest("demo").write(store)
-    with pytest.raises(InputError, match=r"no dataset 'x' \(there are: demo\)"):
-        Dataset.open(store, "x")
-    assert read_or_new(store, "x") == Manifest("x")
-    with pytest.raises(InputError, match="plain name"):
-        Manifest("../x").write(store)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", '{"dataset": "x", "schema_version": 99}\n', '{"schema_version": 1}\n{"clip": {}}\n']
-)
-def test_broken_manifest_is_named(store: Store, text: str) -> None:
-    (store.root / "datasets").mkdir()
-    (store.root / "datasets" / "x.jsonl").write_text(text)
-    with pytest.raises(InputError, match=r"x\.jsonl"):
-        Manifest.read(store, "x")
-
-
-def test_split_is_of_the_session_and_in_proportion() -> None:
-    splits = [assign_split(f"session {k}", 0.25) for k in range(2000)]
-    assert splits == [assign_split(f"session {k}", 0.25) for k in range(2000)]
-    assert abs(splits.count("test") / 2000 - 0.25) < 0.03
-    assert set(splits) == {"train", "test"}
+def test_rows_by_the_split_of_objects(store: Store, row: ClipRow) -> None:
+    other = replace(row, id="a/front", session="a", object_split="test")
+    dataset = dataset_of(store, row, other)
+    assert dataset.rows("object:test") == [other]
+    assert dataset.rows("object:train") == [row]
+    assert len(dataset.rows("train")) == 2
+    with pytest.raises(InputError, match="object:NAME"):
+        dataset.rows("camera:test")
 
 
 def test_records_read_back_equal(store: Store) -> None:
@@ -278,12 +219,12 @@ def test_record_that_breaks_its_schema_is_refused(store: Store) -> None:
     for data in wrong:
         with pytest.raises(ValueError, match=r"record: .* wanted"):
             write(store, data, "x")
-    assert store.status() == {}
+    assert status(store) == {}
 
 
-def test_refitted_hands_change_the_layers_and_nothing_else() -> None:
+def test_what_a_change_reaches() -> None:
     digests = {"cameras/front": "c", "cameras/side": "d", "hands": "h", "objects/mug/mesh": "m"}
-    digests |= {"objects/mug/motion": "o", "videos/front": "v"}
+    digests |= {"objects/mug/geometry": "g", "objects/mug/motion": "o", "videos/front": "v"}
     refitted, moved = {**digests, "hands": "h2"}, {**digests, "cameras/side": "d2"}
     crop, settings = Crop(0, 0, 10), Settings()
 
@@ -291,11 +232,13 @@ def test_refitted_hands_change_the_layers_and_nothing_else() -> None:
         return [
             layers_recipe(parts, "front", "model", crop, settings).key,
             frames_recipe(parts, "front", crop, SIZE).key,
-            object_recipe(parts["objects/mug/mesh"], settings).key,
+            object_recipe(parts["objects/mug/mesh"], "mug", {"licence": "CC0"}, settings).key,
             rendered_frames_recipe(parts, "front", settings).key,
         ]
 
     assert [a == b for a, b in zip(keys(digests), keys(refitted), strict=True)] == [False, True, True, False]
+    painted = keys({**digests, "objects/mug/mesh": "m2"})
+    assert [a == b for a, b in zip(keys(digests), painted, strict=True)] == [True, True, False, False]
     assert keys(digests) == keys(moved)
     assert (
         layers_recipe(digests, "front", "model", Crop(1, 0, 10), settings).key

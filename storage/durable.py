@@ -1,0 +1,37 @@
+"""Files and folders that survive a power cut: flushed to the disk, and so are the folders that name them."""
+
+import errno
+import os
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Flush a file's or a folder's own data to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush a folder and everything in it."""
+    for path in folder.rglob("*"):
+        sync(path)
+    sync(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and the parents that it lacks; each is flushed into the one above it."""
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync(folder.parent)
+
+
+def num_bytes(folder: Path) -> int:
+    """Return the size of all files under a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

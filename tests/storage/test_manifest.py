@@ -1,0 +1,162 @@
+"""Manifests: versions, splits, and what is replaced; two processes that write at once lose nothing."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import storage.manifest
+from storage.errors import InputError
+from storage.manifest import (
+    SCHEMA_VERSION,
+    ClipRow,
+    Manifest,
+    Quarantined,
+    assign_object_split,
+    assign_split,
+    read_or_new,
+    update,
+)
+from storage.store import Store
+
+ROW = ClipRow(
+    id="take/front",
+    session="take",
+    camera="front",
+    split="train",
+    source="hoi",
+    object_keys=("aa", "bb"),
+    layers_key="cc",
+    frames_key="dd",
+    has_hands=True,
+    has_object=True,
+    num_frames=6,
+    fps=30.0,
+    provenance=({"name": "mug", "licence": "CC0"}, {"name": "line\u2028end"}),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def test_manifest_reads_back_equal_and_sorted(store: Store) -> None:
+    rows = (replace(ROW, id="z/é"), ROW)
+    manifest = Manifest("demo", rows, (Quarantined("bad.glb", "truncated", "bad.glb: 3 bytes"),))
+    manifest.write(store)
+    read = Manifest.read(store, "demo")
+    assert read == replace(manifest, rows=rows[::-1])
+    path = store.root / "datasets" / "demo.jsonl"
+    before = (path.read_bytes(), path.stat().st_mtime_ns)
+    read.write(store)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert sorted(p.name for p in path.parent.iterdir()) == ["demo", "demo.jsonl"]
+
+
+def test_every_version_stays_readable(store: Store) -> None:
+    Manifest("demo", (ROW,)).write(store)
+    first = Manifest.read(store, "demo")
+    Manifest("demo").write(store)
+    assert Manifest.read(store, "demo").rows == ()
+    assert Manifest.read(store, f"demo@{first.version}").rows == (ROW,)
+    with pytest.raises(InputError, match="no dataset 'demo@0'"):
+        Manifest.read(store, "demo@0")
+
+
+def test_the_version_is_that_of_the_clips(store: Store) -> None:
+    manifest = Manifest("demo", (ROW,))
+    assert replace(manifest, quarantined=(Quarantined("a", "b", "c"),)).version == manifest.version
+    assert replace(manifest, rows=(replace(ROW, split="test"),)).version != manifest.version
+    manifest.write(store)
+    header = json.loads((store.root / "datasets" / "demo.jsonl").read_text().split("\n")[0])
+    assert header == {"dataset": "demo", "version": manifest.version, "schema_version": SCHEMA_VERSION}
+
+
+def test_update_replaces_its_sessions_and_folders_alone() -> None:
+    rows = tuple(replace(ROW, id=f"{s}/{c}", session=s, camera=c) for s in ("a", "b/c") for c in "xy")
+    entries = (
+        Quarantined("a/z", "video", "", session="a"),
+        Quarantined("old name", "config", "", session="old name", path="/captures/a"),
+        Quarantined("b/c", "truncated", "", session="b/c"),
+    )
+    new = replace(ROW, id="a/w", session="a", camera="w")
+    again = Quarantined("a", "config", "", session="a")
+    updated = Manifest("demo", rows, entries).updated([new], [again], sessions=["a"], paths=["/captures/a"])
+    assert [row.id for row in updated.rows] == ["b/c/x", "b/c/y", "a/w"]
+    assert [entry.input for entry in updated.quarantined] == ["b/c", "a"]
+
+
+def test_two_processes_that_update_at_once_lose_nothing(store: Store) -> None:
+    script = """
+        import sys
+        from dataclasses import replace
+        from pathlib import Path
+        from storage.manifest import Manifest, update
+        from storage.store import Store
+        from tests.storage.test_manifest import ROW
+
+        name, store = sys.argv[1], Store(Path(sys.argv[2]))
+        for number in range(25):
+            row = replace(ROW, id=f"{name}{number}/front", session=f"{name}{number}")
+            update(store, "demo", lambda manifest: manifest.updated([row], [], sessions=[row.session]))
+    """
+    root = Path(storage.manifest.__file__).parents[1]
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    writers = [subprocess.Popen([*command, name, str(store.root)], cwd=root) for name in ("a", "b")]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    sessions = {row.session for row in Manifest.read(store, "demo").rows}
+    assert sessions == {f"{name}{number}" for name in "ab" for number in range(25)}
+
+
+def test_a_change_that_fails_leaves_the_dataset(store: Store) -> None:
+    Manifest("demo", (ROW,)).write(store)
+
+    def fail(_: Manifest) -> Manifest:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        update(store, "demo", fail)
+    update(store, "demo", lambda manifest: manifest)
+    assert Manifest.read(store, "demo").rows == (ROW,)
+
+
+def test_unknown_dataset_names_those_there_are(store: Store) -> None:
+    with pytest.raises(InputError, match=r"no dataset 'x' \(there are: none\)"):
+        Manifest.read(store, "x")
+    Manifest("demo").write(store)
+    with pytest.raises(InputError, match=r"no dataset 'x' \(there are: demo\)"):
+        Manifest.read(store, "x")
+    assert read_or_new(store, "x") == Manifest("x")
+    for name in ("../x", "", "@1", "x@", ".x"):
+        with pytest.raises(InputError, match="plain name"):
+            Manifest(name).write(store)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"dataset": "x", "schema_version": 99}\n', '{"schema_version": 2}\n{"clip": {}}\n']
+)
+def test_broken_manifest_is_named(store: Store, text: str) -> None:
+    (store.root / "datasets").mkdir()
+    (store.root / "datasets" / "x.jsonl").write_text(text)
+    with pytest.raises(InputError, match=r"x\.jsonl"):
+        Manifest.read(store, "x")
+
+
+def test_split_is_of_the_session_and_in_proportion() -> None:
+    splits = [assign_split(f"session {k}", 0.25) for k in range(2000)]
+    assert splits == [assign_split(f"session {k}", 0.25) for k in range(2000)]
+    assert abs(splits.count("test") / 2000 - 0.25) < 0.03
+    assert set(splits) == {"train", "test"}
+
+
+def test_a_clip_with_a_test_object_is_a_test_clip_whatever_its_session() -> None:
+    splits = {mesh: assign_split(mesh, 0.5) for mesh in "abcdefgh"}
+    train, test = (next(mesh for mesh in splits if splits[mesh] == split) for split in ("train", "test"))
+    assert {assign_object_split(f"session {k}", [train], 0.5) for k in range(8)} == {"train"}
+    assert {assign_object_split(f"session {k}", [train, test], 0.5) for k in range(8)} == {"test"}
+    assert assign_object_split("human", [], 0.5) == assign_split("human", 0.5)
