@@ -15,8 +15,8 @@ from model.trainer import Trainer
 from model.training_config import TrainConfig
 
 REPOSITORY = Path(__file__).parents[3]
-MEASURE = """
-import gc, json, resource, sys
+MEASURE = r"""
+import gc, json, re, sys
 import psutil, torch
 from pathlib import Path
 from model.memory import clips_without_contents, estimate_memory
@@ -48,7 +48,9 @@ gc.collect()
 before = psutil.Process().memory_info().rss
 for name, config in configs.items():
     run(config, 32, 128)  # the moments are there when the step is at its peak
-    told[name]["measured"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    # getrusage's peak is also that of the process that started this one.
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+    told[name]["measured"] = peak * 1024 - before
 print(json.dumps(told))
 """
 
