@@ -110,8 +110,6 @@ def _ingest_session(path: Path, job: IngestJob) -> Outcome:
     try:
         source = open_session(path, job.published, job.config.dexycb_setup)
         session = source.id
-        if session.startswith(SESSION_PREFIX):
-            raise InputError(f"{path}: {session!r}: names of sessions do not begin so", code="unsafe-name")
         if is_dexycb(path) and job.published is not None:
             job = replace(job, hands=job.published.models, hand_model=job.published.digest)
         return ingest_clip(source.load(), source.digests(), job)

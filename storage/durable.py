@@ -25,7 +25,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder and the parents that it lacks; each is flushed into the one above it."""
     if folder.is_dir():
         return
-    if folder.exists():
+    if folder.exists() and not folder.is_dir():  # not there a moment ago: another writer may have made it
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)

@@ -187,10 +187,3 @@ def test_pruning_keeps_the_given_sessions_and_the_objects(
     outcome = run([kept], config.model_copy(update={"prune": True}), store)
     assert outcome.counts() == ({}, ALL)
     assert Dataset.open(store, config.dataset).manifest.sessions() == {"kept", "object:mug"}
-
-
-def test_a_session_cannot_pass_for_an_object(
-    make_session: MakeSession, config: IngestConfig, store: Store
-) -> None:
-    (entry,) = run([make_session("object:mug")], config, store).quarantined
-    assert entry.code == "unsafe-name"
