@@ -3,6 +3,8 @@
 Flows are imported inside the verbs: Prefect and torch take seconds, and `--help` should not.
 """
 
+import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -305,7 +307,8 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; SIGTERM ends it as an exit does, so that the embedded server ends with it."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app()
 
 

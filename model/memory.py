@@ -103,6 +103,8 @@ def peak_of_step(trainer: Trainer, height: int, width: int) -> int:
         network = copy.deepcopy(trainer.network)
     simulated = copy.copy(trainer)
     simulated.network = network
+    # Shares on threads of their own are alive together, so they take what the whole takes.
+    simulated.config = trainer.config.model_copy(update={"clip_threads": 1})
     simulated.parameters = [network.get_parameter(name) for name in trainer.state.trained]
     with fake, LiveBytes() as live:
         simulated.backward(clips_without_contents(trainer, height, width))

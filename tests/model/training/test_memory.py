@@ -84,6 +84,7 @@ def test_estimate_knows_what_saves_memory(image_config: TrainConfig) -> None:
     plain = step()
     assert step(gradient_checkpointing=True) < 0.8 * plain
     assert step(accumulate=4) < 0.5 * plain
+    assert step(clip_threads=2) == plain
     assert step(precision="bfloat16") < plain
 
 
