@@ -6,7 +6,6 @@ A checkpoint is a folder `step-00000042`: `network.safetensors`, `ema.safetensor
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
 
+from storage.durable import sync
 from storage.errors import InputError
 
 PREFIX = "step-"
@@ -60,12 +60,12 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, config: Mappi
     position["scaler"] = state.scaler.state_dict()
     (staging / "state.json").write_text(json.dumps(position, indent=2))
     for file in (*staging.iterdir(), staging):
-        _flush(file)
+        sync(file)
     final = folder / f"{PREFIX}{step:08d}"
     if final.exists():
         shutil.rmtree(final)
     staging.rename(final)
-    _flush(folder)
+    sync(folder)
     return final
 
 
@@ -111,11 +111,3 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
