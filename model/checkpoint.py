@@ -21,7 +21,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from storage.durable import sync
-from storage.errors import InputError
+from storage.errors import InputError, one_line
 
 PREFIX = "step-"
 STAGING = ".staging-"
@@ -105,8 +105,7 @@ def read_position(path: Path) -> dict[str, Any]:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())
-    return InputError(f"{path}: cannot be resumed from: {reason}", code="checkpoint")
+    return InputError(f"{path}: cannot be resumed from: {one_line(error)}", code="checkpoint")
 
 
 def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

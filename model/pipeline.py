@@ -24,7 +24,7 @@ from model.network import ManiVideoNetwork
 from model.sampling import SamplingConfig, draw_noise, guidance_branches
 from model.schedule import build_sampler, build_scheduler
 from model.windows import denoise
-from storage.errors import InputError
+from storage.errors import InputError, one_line
 
 
 @dataclass
@@ -151,5 +151,4 @@ def read_pipeline(folder: Path) -> ManiVideoPipeline:
     try:
         return ManiVideoPipeline.from_pretrained(folder)
     except (*UNREADABLE, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder}: cannot be read: {reason}", code="model") from error
+        raise InputError(f"{folder}: cannot be read: {one_line(error)}", code="model") from error

@@ -12,7 +12,7 @@ from diffusers import ModelMixin
 from safetensors.torch import load_file
 from torch import Tensor
 
-from storage.errors import InputError
+from storage.errors import InputError, one_line
 
 Model = TypeVar("Model", bound=ModelMixin)
 
@@ -79,8 +79,7 @@ def check_configs(where: str, found: Mapping[str, Any], wanted: Mapping[str, Any
 
 
 def unreadable(where: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())
-    return InputError(f"{where}: no weights could be read: {reason}", code="weights")
+    return InputError(f"{where}: no weights could be read: {one_line(error)}", code="weights")
 
 
 def _listed(**problems: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from storage.errors import InputError
+from storage.errors import InputError, one_line
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -41,8 +41,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", code="config") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of UTF-8, or a date's
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not YAML: {reason}", code="config") from error
+        raise InputError(f"{path}: not YAML: {one_line(error)}", code="config") from error
     if values is None:
         return {}
     if not isinstance(values, dict):

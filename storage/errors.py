@@ -28,5 +28,10 @@ class StoreError(Exception):
     """
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())
+
+
 def _restore(message: str, code: str) -> InputError:
     return InputError(message, code=code)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from storage.digests import digest_tree
-from storage.errors import StoreError
+from storage.errors import StoreError, one_line
 from storage.recipe import Recipe
 
 # zarrs is 2–4 times as fast as zarr-python's own pipeline. One thread, because several append the chunks of a
@@ -126,6 +126,6 @@ def _naming_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, LookupError, TypeError) as error:  # zarrs: RuntimeError
-        kind, reason = path.parents[1].name, " ".join(str(error).split())
+        kind, reason = path.parents[1].name, one_line(error)
         advice = "`manivideo store verify --drop` removes it, and the next build makes it again"
         raise StoreError(f"{path}: this {kind} record is damaged ({reason}): {advice}") from error

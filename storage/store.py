@@ -18,7 +18,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from storage.durable import make_folder, sync, sync_tree
-from storage.errors import StoreError
+from storage.errors import StoreError, one_line
 from storage.groups import Record, write_group
 from storage.recipe import Recipe
 
@@ -146,6 +146,6 @@ class Store:
             yield locked
 
     def _cannot_write(self, what: str, error: OSError | RuntimeError) -> StoreError:
-        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
         advice = "every finished record stays: put that right and run again to go on"
         return StoreError(f"{self.root}: cannot write {what}: {reason} ({advice})")

@@ -29,7 +29,7 @@ from scipy.spatial.transform import Rotation
 from render.scene import Camera, Clip, HandMotion, ObjectMotion
 from render.transforms import invert_rigid, rigid
 from storage.digests import digest_arrays, digest_json
-from storage.errors import InputError
+from storage.errors import InputError, one_line
 from storage.pictures import PictureSequence
 from storage.sources.arrays import read_arrays, wanted_array
 from storage.sources.dexycb_splits import Setup, official_split
@@ -286,7 +286,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", code="missing-file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not plain YAML: {' '.join(str(error).split())}", code="yaml") from error
+        raise InputError(f"{path}: not plain YAML: {one_line(error)}", code="yaml") from error
     if not isinstance(values, dict):
         raise InputError.mismatch(path, "content", found=type(values).__name__, wanted="keys", code="yaml")
     return values
