@@ -128,15 +128,15 @@ def objects_folder(config: BuildConfig, store: Store) -> Path:
     return procedural_folder(store.root.parent / "procedural", config.procedural, config.seed)
 
 
-def build_objects(names: list[str], config: BuildConfig, store: Store, *, dry_run: bool) -> Outcome:
+def build_objects(
+    names: list[str], source: ObjectSource, config: BuildConfig, store: Store, *, dry_run: bool
+) -> Outcome:
     """Build the missing records of some of the source's objects."""
     config = on_this_machine(config)
     previous = {row.session: row for row in read_or_new(store, config.dataset).rows}
-    job = ObjectJob(
-        config, open_source(config, store), store, previous, _seen(config, store, dry_run), dry_run
-    )
-    if not dry_run:
-        fetch_objects(names, job.source)
+    job = ObjectJob(config, source, store, previous, _seen(config, store, dry_run), dry_run)
+    if config.objaverse is not None and not dry_run:
+        fetch_objects(names, source, config.objaverse.download.connections)
     outcomes = map_items(
         lambda name: build_object(name, job), names, workers=config.workers, description="objects"
     )
@@ -156,7 +156,7 @@ def session_of(name: str) -> str:
 def _build_object(name: str, job: ObjectJob) -> Outcome:
     session = session_of(name)
     try:
-        if job.dry_run and isinstance(job.source, Objaverse) and not job.source.is_here(name):
+        if job.dry_run and not job.source.is_here(name):
             return Outcome(planned=_unfetched(name, job.config))
         mesh, provenance = job.source.load(name)
         item = Item(name, mesh, job.source.digest(name), digest_geometry(mesh), provenance)

@@ -81,7 +81,7 @@ def build(
         values = overrides(assignments, dataset=dataset, only=record_kinds(only), **chosen)
         settings = load_config(BuildConfig, config, values)
         started = time.monotonic()
-        outcome = runs.run(data_dag.build, config=settings, store=store, dry_run=dry_run)
+        outcome = runs.run(data_dag.build_dataset, config=settings, store=store, dry_run=dry_run)
         _report(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
 
 
@@ -106,7 +106,9 @@ def ingest(
         settings = load_config(IngestConfig, config, overrides(assignments, dataset=dataset, mano=mano))
         started = time.monotonic()
         paths = [str(path) for path in sessions]
-        outcome = runs.run(data_dag.ingest, sessions=paths, config=settings, store=store, dry_run=dry_run)
+        outcome = runs.run(
+            data_dag.ingest_session, sessions=paths, config=settings, store=store, dry_run=dry_run
+        )
         _report(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
 
 

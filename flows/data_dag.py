@@ -5,6 +5,7 @@ never arrays.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,12 +21,13 @@ from flows.convert import ConvertConfig, Format
 from flows.ingest import IngestConfig
 from flows.outcome import Outcome, total
 from flows.sessions import find_sessions
+from flows.sources import ObjectSource
 from flows.synthesize import SynthesizeConfig, Synthesized
 from storage.store import Store
 
 Input = TypeVar("Input")
 
-SHARD = 1000  # inputs of a task; each task lists its source anew
+SHARD = 1000  # inputs of a task
 MOST_TASKS = 500  # of a flow: beyond about a thousand the server's event queue overflows
 
 
@@ -36,12 +38,14 @@ def shards(inputs: list[Input]) -> list[list[Input]]:
 
 
 @task(cache_policy=NO_CACHE)
-def build_shard(names: list[str], config: BuildConfig, store: Path, dry_run: bool) -> Outcome:
-    return building.build_objects(names, config, Store(store), dry_run=dry_run)
+def build_shard(
+    names: list[str], source: ObjectSource, config: BuildConfig, store: Path, dry_run: bool
+) -> Outcome:
+    return building.build_objects(names, source, config, Store(store), dry_run=dry_run)
 
 
 @task(cache_policy=NO_CACHE)
-def ingest_shard(paths: list[Path], config: IngestConfig, store: Path, dry_run: bool) -> Outcome:
+def ingest_shard(paths: list[Path], config: IngestConfig, store: Path, dry_run: bool) -> list[Outcome]:
     return ingesting.ingest_sessions(paths, config, Store(store), dry_run=dry_run)
 
 
@@ -56,22 +60,26 @@ def convert_shard(kind: Format, recordings: list[Path], config: ConvertConfig, o
 
 
 @flow
-def build(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
+def build_dataset(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
     """Objects to six views, random motion, layers and rendered frames; a dataset of them."""
-    names = building.open_source(config, Store(store)).ids()
+    source = building.open_source(config, Store(store))
     with _held(store, dry_run):
-        outcome = total([build_shard(shard, config, store, dry_run) for shard in shards(names)])
+        outcome = total(
+            [build_shard(shard, source, config, store, dry_run) for shard in shards(source.ids())]
+        )
         if not dry_run:
             building.finish(outcome, config, Store(store))
     return outcome
 
 
 @flow
-def ingest(sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False) -> Outcome:
+def ingest_session(sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False) -> Outcome:
     """Capture sessions to records, incrementally; adds them to a dataset."""
-    found = [session for path in sessions for session in find_sessions(path)]
+    found = [session.resolve() for path in sessions for session in find_sessions(path)]
+    once = list(dict.fromkeys(found))
     with _held(store, dry_run):
-        outcome = total([ingest_shard(shard, config, store, dry_run) for shard in shards(found)])
+        outcomes = [ingest_shard(shard, config, store, dry_run) for shard in shards(once)]
+        outcome = ingesting.join(list(chain.from_iterable(outcomes)))
         if not dry_run:
             ingesting.finish(outcome, config, Store(store))
     return outcome

@@ -4,8 +4,8 @@ Asks of every record whether it is there already, and makes only what is not: re
 session's layers again, and neither its video nor its objects.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -74,13 +74,24 @@ class IngestJob:
     published: Hands | None = None  # MANO's files as published, which DexYCB's poses are made with
 
 
-def ingest_sessions(paths: list[Path], config: IngestConfig, store: Store, *, dry_run: bool) -> Outcome:
-    """Make the missing records of some sessions."""
+def ingest_sessions(paths: list[Path], config: IngestConfig, store: Store, *, dry_run: bool) -> list[Outcome]:
+    """Make the missing records of some sessions; return what each came to, see `join`."""
     job = prepare_job(config, store, dry_run=dry_run)
-    outcomes = map_items(
+    return map_items(
         lambda path: ingest_session(path, job), paths, workers=config.workers, description="sessions"
     )
-    return total(outcomes)
+
+
+def join(outcomes: Sequence[Outcome]) -> Outcome:
+    """Add up what sessions came to; one that has the name of an earlier one is set aside."""
+    named: dict[str, Outcome] = {}
+    joined = []
+    for outcome in outcomes:
+        sessions = {row.session for row in outcome.rows} | {entry.session for entry in outcome.quarantined}
+        name = max(sessions, default="")  # the one that a recording has, if it could be read that far
+        first = named.setdefault(name, outcome) if name else outcome
+        joined.append(outcome if first is outcome else _set_aside_namesake(name, outcome, first))
+    return total(joined)
 
 
 def prepare_job(config: IngestConfig, store: Store, *, dry_run: bool = False) -> IngestJob:
@@ -126,14 +137,14 @@ def ingest_clip(clip: Clip, digests: Mapping[str, str], job: IngestJob) -> Outco
     return total([Outcome(planned=tuple(objects)), *cameras])
 
 
-def finish(outcome: Outcome, config: IngestConfig, store: Store) -> None:
-    """Write the dataset, with what it knew of the outcome's sessions replaced; `prune`: of all sessions.
+def _set_aside_namesake(name: str, outcome: Outcome, first: Outcome) -> Outcome:
+    (path,) = outcome.paths
+    message = f"{path}: found the name {name!r}, which {first.paths[0]} has: wanted a name of its own"
+    return replace(set_aside(name, InputError(message, code="name-taken"), path=path), paths=(path,))
 
-    Raises InputError where two sessions have one name.
-    """
-    twice = [clip for clip, count in Counter(row.id for row in outcome.rows).items() if count > 1]
-    if twice:
-        raise InputError(f"two sessions have the same name: both make {twice[0]}", code="config")
+
+def finish(outcome: Outcome, config: IngestConfig, store: Store) -> None:
+    """Write the dataset, with what it knew of the outcome's sessions replaced; `prune`: of all sessions."""
     looked_at = {row.session for row in outcome.rows} | {entry.session for entry in outcome.quarantined}
 
     def replace_sessions(manifest: Manifest) -> Manifest:

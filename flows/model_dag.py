@@ -12,7 +12,7 @@ from flows import demo as demonstrating
 from flows import evaluate as evaluating
 from flows import generate as generating
 from flows import train as training
-from flows.data_dag import build, ingest, synthesize
+from flows.data_dag import build_dataset, ingest_session, synthesize
 from flows.demo import DemoConfig, DemoResult
 from flows.evaluate import Evaluation, EvaluationConfig
 from flows.generate import GenerateConfig, Motion
@@ -79,13 +79,13 @@ def demo(config: DemoConfig, store: Path, out_dir: Path) -> DemoResult:
     clock, done = demonstrating.Clock(), {}
     config = demonstrating.placed(config, out_dir)
     with clock.stage("object clips"):
-        built = build(config.build, store)
+        built = build_dataset(config.build, store)
         done["object clips"] = built.summary()
     with clock.stage("synthetic sessions"):
         sessions = synthesize(config.synthesize, out_dir / "sessions")
         done["synthetic sessions"] = f"{len(sessions.made)} made of {len(sessions.folders)}"
     with clock.stage("session clips"):
-        ingested = ingest(list(sessions.folders), config.ingest, store)
+        ingested = ingest_session(list(sessions.folders), config.ingest, store)
         done["session clips"] = ingested.summary()
     quarantined = demonstrating.each_once(built.quarantined, sessions.quarantined, ingested.quarantined)
     if not ingested.rows:

@@ -1,7 +1,8 @@
 """Running a flow from the command line, on the embedded server or on that of PREFECT_API_URL.
 
-A killed process leaves its run "Running" for ever. Each run is therefore tagged with its host and process,
-and the next command on that host marks the runs of processes that are gone as crashed.
+A killed process leaves its run "Running" for ever. Each run is therefore tagged with its host, its process
+and when that began, since numbers of processes are used again; the next command on that host marks the runs
+of processes that are gone as crashed.
 """
 
 import os
@@ -9,6 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import psutil
 from prefect import tags
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
@@ -18,13 +20,14 @@ Result = TypeVar("Result")
 
 HOST = f"host:{socket.gethostname()}"
 PROCESS = "process:"
+CLOCK_STEP_S = 60  # by which a clock that is set moves the time at which a process seems to have begun
 
 
 def run(flow: Callable[..., Result], **parameters: Any) -> Result:
     """Run a flow in this process and return its result; what it raises is raised."""
     with get_client(sync_client=True) as client:
         close_dead_runs(client)
-    with tags(HOST, f"{PROCESS}{os.getpid()}"):
+    with tags(HOST, process_tag(os.getpid())):
         return flow(**parameters)
 
 
@@ -39,16 +42,18 @@ def close_dead_runs(client: SyncPrefectClient) -> int:
     return len(dead)
 
 
+def process_tag(process: int) -> str:
+    """Return the tag of the runs of a process that is alive: its number, and when it began, in seconds."""
+    return f"{PROCESS}{process}:{psutil.Process(process).create_time():.0f}"
+
+
 def _is_alive(run_tags: list[str]) -> bool:
-    processes = [int(tag.removeprefix(PROCESS)) for tag in run_tags if tag.startswith(PROCESS)]
-    return any(_exists(process) for process in processes)
+    return any(_names_a_process(tag) for tag in run_tags if tag.startswith(PROCESS))
 
 
-def _exists(process: int) -> bool:
+def _names_a_process(tag: str) -> bool:
+    process, _, began_s = tag.removeprefix(PROCESS).partition(":")
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return abs(psutil.Process(int(process)).create_time() - float(began_s)) < CLOCK_STEP_S
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:  # somebody else's
-        return True
-    return True

@@ -19,7 +19,6 @@ from storage.digests import digest_arrays, digest_json
 from storage.errors import InputError
 from storage.mano import read_mano_folder
 from storage.sources.glb_writer import write_glb
-from storage.sources.objaverse import Objaverse
 
 
 class ObjectSource(Protocol):
@@ -39,6 +38,14 @@ class ObjectSource(Protocol):
 
     def files(self, object_id: str) -> list[Path]:
         """Return the files that an object consists of, for telling whether it has changed."""
+        ...
+
+    def is_here(self, object_id: str) -> bool:
+        """Tell whether an object can be loaded without bringing it here."""
+        ...
+
+    def fetch(self, object_id: str) -> Path:
+        """Return the file of an object, brought here if need be."""
         ...
 
 
@@ -89,14 +96,11 @@ def procedural_folder(folder: Path, count: int, seed: int) -> Path:
     return target
 
 
-def fetch_objects(names: Sequence[str], source: ObjectSource) -> None:
-    """Bring those objects here that are elsewhere, several at a time."""
-    if not isinstance(source, Objaverse):
-        return
+def fetch_objects(names: Sequence[str], source: ObjectSource, connections: int) -> None:
+    """Bring objects here, several at a time."""
 
     def fetch(name: str) -> None:
         with suppress(InputError):  # the source remembers it, and says so again when the object is built
             source.fetch(name)
 
-    workers = source.config.download.connections
-    map_items(fetch, names, workers=workers, description="downloads")
+    map_items(fetch, names, workers=connections, description="downloads")

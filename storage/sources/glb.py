@@ -126,6 +126,14 @@ class GlbFolder:
         path = self._paths[object_id]
         return [path, *_external_files(path, self._limits)]
 
+    def is_here(self, object_id: str) -> bool:
+        """Tell whether an object can be loaded without bringing it here: all of a folder can."""
+        return object_id in self._paths
+
+    def fetch(self, object_id: str) -> Path:
+        """Return the file of an object."""
+        return self._paths[object_id]
+
 
 def digest_asset(path: Path, limits: GlbLimits = USUAL_LIMITS) -> str:
     """Return the sha256 of a file's bytes and of those of the files it refers to."""

@@ -37,8 +37,8 @@ def config(objects: Path) -> BuildConfig:
 
 
 def run(config: BuildConfig, store: Store, *, dry_run: bool = False) -> Outcome:
-    names = open_source(config, store).ids()
-    outcome = build_objects(names, config, store, dry_run=dry_run)
+    source = open_source(config, store)
+    outcome = build_objects(source.ids(), source, config, store, dry_run=dry_run)
     if not dry_run:
         finish(outcome, config, store)
     return outcome

@@ -46,7 +46,8 @@ def build(objects: Path, root: Path) -> Outcome:
     )
     store = Store(root)
     with store.in_use():
-        outcome = build_objects(open_source(config, store).ids(), config, store, dry_run=False)
+        source = open_source(config, store)
+        outcome = build_objects(source.ids(), source, config, store, dry_run=False)
         finish(outcome, config, store)
     return outcome
 

@@ -50,10 +50,10 @@ class Project:
         sizes = {"layers": LayersConfig(size=self.size), "six_views": SixViewConfig(size=self.views_size)}
         building = OBJECTS.model_copy(update={**sizes, "objects": self.objects, "dataset": "all"})
         ingesting = CAPTURES.model_copy(update={**sizes, "dataset": "all"})
-        names = build.open_source(building, self.store).ids()
-        built = build.build_objects(names, building, self.store, dry_run=dry_run)
+        source = build.open_source(building, self.store)
+        built = build.build_objects(source.ids(), source, building, self.store, dry_run=dry_run)
         paths = sorted(self.sessions.iterdir())
-        ingested = ingest.ingest_sessions(paths, ingesting, self.store, dry_run=dry_run)
+        ingested = ingest.join(ingest.ingest_sessions(paths, ingesting, self.store, dry_run=dry_run))
         if not dry_run:
             build.finish(built, building, self.store)
             ingest.finish(ingested, ingesting, self.store)

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
-from flows.ingest import IngestConfig, finish, ingest_sessions
+from flows.ingest import IngestConfig, finish, ingest_sessions, join
 from flows.outcome import Outcome
 from flows.sessions import find_sessions
 from render.hands.procedural import build_hand
 from render.layers import LayersConfig
 from render.six_views import SixViewConfig
 from storage.dataset import Dataset
-from storage.errors import InputError
 from storage.manifest import update
 from storage.store import Store
 from storage.video import write_video
@@ -38,7 +37,7 @@ def config() -> IngestConfig:
 
 
 def run(paths: list[Path], config: IngestConfig, store: Store) -> Outcome:
-    outcome = ingest_sessions(paths, config, store, dry_run=False)
+    outcome = join(ingest_sessions(paths, config, store, dry_run=False))
     finish(outcome, config, store)
     return outcome
 
@@ -110,13 +109,23 @@ def test_a_lost_camera_leaves_the_dataset(
     assert [row.id for row in Dataset.open(store, config.dataset).rows()] == ["cup-1/front"]
 
 
-def test_two_sessions_of_one_name_are_refused(
+def test_of_two_sessions_of_one_name_the_first_lands_and_the_second_is_set_aside(
     make_session: MakeSession, config: IngestConfig, store: Store, tmp_path: Path
 ) -> None:
-    session = make_session("cup-1")
+    session, other = make_session("cup-1"), make_session("cup-2")
     copy = shutil.copytree(session, tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="same name: both make cup-1/front"):
-        run([session, copy], config, store)
+    run([session, copy, other], config, store)
+    manifest = Dataset.open(store, config.dataset).manifest
+    assert {row.session for row in manifest.rows} == {"cup-1", "cup-2"}
+    (entry,) = manifest.quarantined
+    assert (entry.input, entry.code, entry.path) == ("cup-1", "name-taken", str(copy))
+    assert f"found the name 'cup-1', which {session} has" in entry.reason
+    description = copy / "session.yaml"
+    description.write_text(description.read_text().replace("cup-1", "cup-3"))
+    run([session, copy, other], config, store)
+    manifest = Dataset.open(store, config.dataset).manifest
+    assert manifest.sessions() == {"cup-1", "cup-2", "cup-3"}
+    assert manifest.quarantined == ()
 
 
 def test_dexycb_is_ingested_with_the_published_hands(

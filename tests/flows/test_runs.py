@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Running
 
 from flows.data_dag import MOST_TASKS, SHARD, shards
-from flows.runs import HOST, PROCESS, close_dead_runs, run
+from flows.runs import CLOCK_STEP_S, HOST, PROCESS, close_dead_runs, process_tag, run
 
 
 @flow
@@ -21,17 +21,24 @@ def nothing() -> str:
 
 @pytest.mark.usefixtures("prefect_server")
 def test_the_run_of_a_process_that_is_gone_is_closed_and_others_are_not() -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+    gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    own = process_tag(os.getpid())
+    began_s = float(own.rpartition(":")[2])
+    processes = {
+        "gone": process_tag(gone.pid),
+        "another, which had this number before": f"{PROCESS}{os.getpid()}:{began_s - 2 * CLOCK_STEP_S}",
+        "alive": own,
+    }
+    gone.communicate(b"\n")
     with get_client(sync_client=True) as client:
         runs = {
-            process: client.create_flow_run(nothing, state=Running(), tags=[HOST, f"{PROCESS}{process}"]).id
-            for process in (gone.pid, os.getpid())
+            name: client.create_flow_run(nothing, state=Running(), tags=[HOST, tag]).id
+            for name, tag in processes.items()
         }
-        assert close_dead_runs(client) == 1
+        assert close_dead_runs(client) == 2
         assert close_dead_runs(client) == 0
-        assert client.read_flow_run(runs[gone.pid]).state_type == StateType.CRASHED
-        assert client.read_flow_run(runs[os.getpid()]).state_type == StateType.RUNNING
+        states = {name: client.read_flow_run(run_id).state_type for name, run_id in runs.items()}
+    assert states == dict.fromkeys(processes, StateType.CRASHED) | {"alive": StateType.RUNNING}
 
 
 @pytest.mark.usefixtures("prefect_server")

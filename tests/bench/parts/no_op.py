@@ -67,8 +67,10 @@ def make_objects(folder: Path) -> None:
 def build_all(config: BuildConfig, store: Store) -> None:
     """Build, as the flow of that name does."""
     with store.in_use():
-        names = build.open_source(config, store).ids()
-        outcomes = [build.build_objects(shard, config, store, dry_run=False) for shard in shards(names)]
+        source = build.open_source(config, store)
+        outcomes = [
+            build.build_objects(shard, source, config, store, dry_run=False) for shard in shards(source.ids())
+        ]
         build.finish(total(outcomes), config, store)
 
 
