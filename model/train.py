@@ -7,7 +7,6 @@ resumed ends where an uninterrupted one does.
 
 import json
 import logging
-import shutil
 import signal
 import threading
 import time
@@ -21,15 +20,15 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import checkpoints, load_checkpoint, prune_checkpoints, read_position, save_checkpoint
 from model.config import ModelConfig
 from model.data import Draws, StepBatches, read_steps
 from model.memory import estimate_memory
 from model.pipeline import ManiVideoPipeline, build_pipeline, read_pipeline
 from model.pretrained import load_pretrained
+from model.run import Run
 from model.trainer import Trainer
 from model.training_config import TrainConfig
-from storage.config import load_config, save_config
+from storage.config import load_config
 from storage.dataset import Dataset
 from storage.errors import InputError
 from storage.store import Store
@@ -37,10 +36,6 @@ from storage.store import Store
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, float], None]  # (steps done, steps of the run, loss of the last)
-RESUMABLE = {  # settings that a resumed run may change
-    "iterations", "checkpoint_every", "keep", "log_every", "device", "threads", "read_ahead", "cache_gib",
-    "memory_estimate",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,70 +112,6 @@ def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:
     if pipeline.network.settings.with_temporal and config.batch.pick == "scattered":
         raise InputError("the model has temporal layers: batch.pick must be 'window'", code="config")
     return pipeline
-
-
-class Run:
-    """The folder of a run."""
-
-    def __init__(self, config: TrainConfig, folder: Path, *, resume: bool) -> None:
-        self.config, self.folder = config, folder
-        self.log, self.checkpoints = folder / "losses.jsonl", folder / "checkpoints"
-        saved = checkpoints(self.checkpoints)
-        if saved and not resume:
-            raise InputError(
-                f"{folder} holds a run already: resume it or name another folder", code="run-exists"
-            )
-        if not saved and (folder / "model").exists():  # `finish` would replace what no run of ours made
-            raise InputError(f"{folder / 'model'} is there already: name another folder", code="run-exists")
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-
-    def restore(self, trainer: Trainer) -> int:
-        """Read the newest checkpoint, if there is one; return the number of steps behind it."""
-        saved = checkpoints(self.checkpoints)
-        if saved:
-            self._check_config(saved[-1])
-        save_config(self.config, self.folder / "config.yaml")
-        if not saved:
-            self.log.write_text("")
-            return 0
-        first = load_checkpoint(saved[-1], trainer.state)
-        lines = self.log.read_text().splitlines(keepends=True)
-        self.log.write_text("".join(lines[:first]))  # one a step; a kill may have cut the last one short
-        logger.info("resuming after step %d", first)
-        return first
-
-    def save(self, step: int, trainer: Trainer) -> None:
-        """Write a checkpoint and delete old ones."""
-        save_checkpoint(self.checkpoints, step, trainer.state, self.config.model_dump(mode="json"))
-        prune_checkpoints(self.checkpoints, self.config.keep)
-
-    def finish(self, trainer: Trainer) -> Path:
-        """Save the pipeline with the averaged weights."""
-        if trainer.state.ema is not None:
-            trainer.state.ema.copy_to(trainer.parameters)
-        staging, final = self.folder / ".staging-model", self.folder / "model"
-        shutil.rmtree(staging, ignore_errors=True)
-        trainer.network.eval()
-        trainer.pipeline.save_pretrained(staging)
-        shutil.rmtree(final, ignore_errors=True)
-        staging.rename(final)
-        return final
-
-    def losses(self) -> list[float]:
-        """The loss of every step so far."""
-        return [json.loads(line)["loss"] for line in self.log.read_text().splitlines()]
-
-    def _check_config(self, checkpoint: Path) -> None:
-        """Raise InputError naming each setting that differs from the checkpoint's and may not."""
-        then: dict[str, Any] = read_position(checkpoint)["config"]
-        now = self.config.model_dump(mode="json")
-        changed = [
-            f"{key} was {then.get(key)!r}, is {now[key]!r}"
-            for key in now
-            if key not in RESUMABLE and then.get(key) != now[key]
-        ]
-        if changed:
-            raise InputError(f"{checkpoint} is of other settings: {'; '.join(changed)}", code="checkpoint")
 
 
 @contextmanager
