@@ -30,7 +30,7 @@ class BatchConfig(BaseModel, frozen=True, extra="forbid"):
     """What one training step draws."""
 
     clips: int = Field(default=4, ge=1)
-    """Clips b of a step."""
+    """Clips b of a step, those of all processes together."""
     frames: int = Field(default=1, ge=1)
     """Frames t of each clip; AppearanceNet runs once a clip, so more frames are cheap."""
     pick: Literal["scattered", "window"] = "scattered"
@@ -64,6 +64,7 @@ class Batch:
     """Tensors of one step."""
 
     ids: tuple[str, ...]  # b clips
+    sources: tuple[str, ...]  # of each
     clips: FrameTensors  # [b, t, …]
     references: ReferenceTensors  # [b, …]
     dropped: Tensor  # bool [b] whose conditions are all zero
@@ -73,6 +74,7 @@ class Batch:
         """Move every tensor."""
         return Batch(
             self.ids,
+            self.sources,
             move(self.clips, device),
             move(self.references, device),
             self.dropped.to(device),
@@ -169,18 +171,22 @@ class ClipCache:
 
 
 class StepBatches:
-    """The batch of each step, by its number."""
+    """The batch of each step, by its number; of several processes each takes some of its slots."""
 
-    def __init__(self, dataset: Dataset, draws: Draws, max_bytes: int) -> None:
+    def __init__(
+        self, dataset: Dataset, draws: Draws, max_bytes: int, slots: Sequence[int] | None = None
+    ) -> None:
         self.draws, self.cache = draws, ClipCache(dataset, draws.rows, max_bytes)
+        self.slots = range(draws.config.clips) if slots is None else slots
 
     def __call__(self, step: int) -> Batch:
         """Draw and read one step's batch."""
-        drawn = [self.draws(step, slot) for slot in range(self.draws.config.clips)]
+        drawn = [self.draws(step, slot) for slot in self.slots]
         references = stack([self.cache.references(draw.row) for draw in drawn])
         references.present[:, FIRST_OBJECT_SLOT] &= torch.tensor([draw.first_object for draw in drawn])
         return Batch(
             ids=tuple(draw.row.id for draw in drawn),
+            sources=tuple(draw.row.source for draw in drawn),
             clips=stack([self.cache.frames(draw.row, draw.frames) for draw in drawn]),
             references=references,
             dropped=torch.tensor([draw.dropped for draw in drawn]),

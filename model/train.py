@@ -5,17 +5,14 @@ with the averaged weights. Every random number depends on (seed, step) alone: a 
 resumed ends where an uninterrupted one does.
 """
 
-import json
 import logging
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -26,8 +23,10 @@ from model.memory import estimate_memory
 from model.pipeline import ManiVideoPipeline, build_pipeline, read_pipeline
 from model.pretrained import load_pretrained
 from model.run import Run
+from model.run_log import read_losses
 from model.trainer import Trainer
 from model.training_config import TrainConfig
+from model.validation import Validation
 from storage.config import load_config
 from storage.dataset import Dataset
 from storage.errors import InputError
@@ -65,36 +64,34 @@ def train(
     layers = pipeline.network.settings.num_layers
     dataset = Dataset.open(store, config.dataset, layers=layers)
     draws = Draws(dataset.rows(config.split), config.batch, config.seed)
-    batches = StepBatches(dataset, draws, int(config.cache_gib * 2**30))
-    run = Run(config, out_dir, resume=resume)
     trainer = Trainer(config, pipeline)
+    run = Run(config, out_dir, resume=resume, writes=trainer.accelerator.is_main_process)
+    batches = StepBatches(dataset, draws, int(config.cache_gib * 2**30), trainer.slots())
     if config.memory_estimate:
         estimate = estimate_memory(trainer, batches.cache.height, batches.cache.width)
         logger.info("training needs about %.2f GiB of memory, clips aside", estimate.total / 2**30)
+    validation = None
+    if run.writes and config.validation.every is not None:
+        validation = Validation(dataset, config.validation, config.validation.every)
     first = run.restore(trainer)
     steps = read_steps(batches, first, config.iterations, config.read_ahead)
-    recent: deque[float] = deque(maxlen=config.log_every)
-    with (
-        cpu_threads(config),
-        flushed_denormals(),
-        interruption() as interrupted,
-        run.log.open("a", buffering=1) as log,
-    ):
+    with cpu_threads(config), flushed_denormals(), interruption() as interrupted, run.logging(first) as log:
         for step, batch in enumerate(steps, start=first):
-            loss, gradient_norm = trainer.step(step, batch)
-            record = {"step": step, "loss": loss, "gradient_norm": gradient_norm}
-            log.write(json.dumps(record) + "\n")
-            recent.append(loss)
-            if (step + 1) % config.log_every == 0:
-                logger.info("step %d of %d: loss %.4f", step + 1, config.iterations, fmean(recent))
-            if progress is not None:
-                progress(step + 1, config.iterations, loss)
-            done = step + 1 == config.iterations
-            if done or interrupted.is_set() or (step + 1) % config.checkpoint_every == 0:
-                run.save(step + 1, trainer)
-            if interrupted.is_set() and not done:
+            result = trainer.step(step, batch)
+            if log is not None:
+                log.write(step, result)
+                if progress is not None:
+                    progress(step + 1, config.iterations, result.loss)
+                if validation is not None and (step + 1) % validation.every == 0:
+                    validation.look(trainer, step, log)
+            done, stopped = step + 1 == config.iterations, trainer.anywhere(interrupted.is_set())
+            if done or stopped or (step + 1) % config.checkpoint_every == 0:
+                run.save(step + 1, trainer, log)
+            if stopped and not done:
                 raise KeyboardInterrupt(f"stopped after step {step + 1}; resume from {out_dir}")
-    return TrainResult(run.finish(trainer), run.losses(), time.monotonic() - started)
+    run.finish(trainer)
+    trainer.accelerator.end_training()
+    return TrainResult(run.model, read_losses(out_dir), time.monotonic() - started)
 
 
 def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.run_log import BOARD
 from model.train import train
 from model.training_config import TrainConfig
 from storage.digests import digest_file
@@ -35,8 +36,8 @@ def train_when_told(config: TrainConfig, root: Path, run: Path, at_work: Event) 
 
 
 def results(run: Path) -> dict[str, str]:
-    """Return the digest of every file of a run: log, checkpoints, model."""
-    files = [path for path in run.rglob("*") if path.is_file()]
+    """Return the digest of every file of a run: log, checkpoints, model. TensorBoard's hold times."""
+    files = [path for path in run.rglob("*") if path.is_file() and BOARD not in path.parts]
     return {path.relative_to(run).as_posix(): digest_file(path) for path in files}
 
 
