@@ -37,8 +37,9 @@ class BatchConfig(BaseModel, frozen=True, extra="forbid"):
     """Frames anywhere in the clip (image stage), or in a row (temporal stage)."""
     stride: int = Field(default=1, ge=1)
     """Frames of the clip between neighbours of a window; smaller where the clip is too short for it."""
-    shares: dict[str, float] = {"object": 1.0, "hoi": 1.0, "human": 1.0}
-    """Relative share of each source; sources that the dataset lacks leave theirs to the others."""
+    shares: dict[str, float] | None = None
+    """Relative share of each source, which must have clips where it is above 0; null: equal shares of the
+    sources that the dataset has, as in the paper."""
     condition_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability that all conditions of a clip are zero (classifier-free guidance)."""
     motion_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -91,16 +92,18 @@ class Draws:
         for row in usable(rows, config.frames):
             self.by_source.setdefault(row.source, []).append(row)
         self.rows = [row for clips in self.by_source.values() for row in clips]
-        unknown = sorted(set(self.by_source) - set(config.shares))
+        shares = config.shares or dict.fromkeys(self.by_source, 1.0)
+        unknown = sorted(set(self.by_source) - set(shares))
         if unknown:
             raise InputError(f"batch.shares: no share for source {', '.join(unknown)}", code="config")
-        shares = np.array([config.shares[source] for source in self.by_source])
-        if not shares.sum() > 0:
-            raise InputError(
-                f"batch.shares: nothing to draw: clips are of {list(self.by_source)}, shares {config.shares}",
-                code="config",
-            )
-        self.probabilities = shares / shares.sum()
+        lacking = sorted(name for name, share in shares.items() if share > 0 and name not in self.by_source)
+        of_each = np.array([shares[source] for source in self.by_source])
+        if lacking or not of_each.sum() > 0:
+            found = {source: len(clips) for source, clips in self.by_source.items()}
+            wanted = f"clips of {', '.join(lacking)}" if lacking else "a share above 0 of one of them"
+            raise InputError(f"batch.shares: found clips {found}, wanted {wanted}", code="config")
+        self.probabilities = of_each / of_each.sum()
+        self.longest = (config.frames - 1) * config.stride + 1 if config.pick == "window" else config.frames
 
     def __call__(self, step: int, slot: int) -> Draw:
         """Draw one slot of one step."""
@@ -148,7 +151,9 @@ class ClipCache:
         self.dataset = dataset
         first = FrameTensors.from_window(dataset.read(rows[0], 0, 1))
         self.height, self.width = first.area.shape[1:]
-        self.holds_clips = num_bytes(first) * sum(row.num_frames for row in rows) <= max_bytes
+        needed = num_bytes(first) * sum(row.num_frames for row in rows)
+        self.holds_clips = needed <= max_bytes
+        self.most_bytes = needed if self.holds_clips else max_bytes // 4  # about what will be kept
         self.clips: dict[str, FrameTensors] = {}
         self.by_clip = LeastRecent[ReferenceTensors](max_bytes // 4, num_bytes)
 

@@ -88,13 +88,18 @@ def estimate_memory(trainer: Trainer, height: int, width: int) -> MemoryEstimate
     averaged = trainer.parameters if trainer.state.ema is not None else []
     return MemoryEstimate(
         weights=num_bytes(trainer.network) + num_bytes(trainer.codec),
-        moments=sum(
-            (1 if group.get("use_muon") else 2) * parameter.nbytes  # Adam keeps two, Muon one
-            for group in trainer.state.optimizer.param_groups
-            for parameter in group["params"]
-        ),
+        moments=num_moment_bytes(trainer),
         average=sum(parameter.nbytes for parameter in averaged),
         step=peak_of_step(trainer, height, width),
+    )
+
+
+def num_moment_bytes(trainer: Trainer) -> int:
+    """Bytes that the optimizer keeps."""
+    return sum(
+        (1 if group.get("use_muon") else 2) * parameter.nbytes  # Adam keeps two, Muon one
+        for group in trainer.state.optimizer.param_groups
+        for parameter in group["params"]
     )
 
 

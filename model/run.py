@@ -40,10 +40,10 @@ class Run:
             )
         if not saved and self.model.exists():  # `finish` would replace what no run of ours made
             raise InputError(f"{self.model} is there already: name another folder", code="run-exists")
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def restore(self, trainer: Trainer) -> int:
         """Read the newest checkpoint, if there is one; return the number of steps behind it."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
         saved = checkpoints(self.checkpoints)
         if saved:
             self._check_config(saved[-1])

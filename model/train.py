@@ -17,19 +17,10 @@ from typing import Any
 
 import torch
 
-from model.config import ModelConfig
-from model.data import Draws, StepBatches, read_steps
-from model.memory import estimate_memory
-from model.pipeline import ManiVideoPipeline, build_pipeline, read_pipeline
-from model.pretrained import load_pretrained
-from model.run import Run
+from model.data import read_steps
+from model.preflight import prepare
 from model.run_log import read_losses
-from model.trainer import Trainer
 from model.training_config import TrainConfig
-from model.validation import Validation
-from storage.config import load_config
-from storage.dataset import Dataset
-from storage.errors import InputError
 from storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -60,21 +51,12 @@ def train(
     cannot be trained with, and FloatingPointError, with the clips, where the loss is not a number.
     """
     started = time.monotonic()
-    pipeline = starting_pipeline(config)
-    layers = pipeline.network.settings.num_layers
-    dataset = Dataset.open(store, config.dataset, layers=layers)
-    draws = Draws(dataset.rows(config.split), config.batch, config.seed)
-    trainer = Trainer(config, pipeline)
-    run = Run(config, out_dir, resume=resume, writes=trainer.accelerator.is_main_process)
-    batches = StepBatches(dataset, draws, int(config.cache_gib * 2**30), trainer.slots())
-    if config.memory_estimate:
-        estimate = estimate_memory(trainer, batches.cache.height, batches.cache.width)
-        logger.info("training needs about %.2f GiB of memory, clips aside", estimate.total / 2**30)
-    validation = None
-    if run.writes and config.validation.every is not None:
-        validation = Validation(dataset, config.validation, config.validation.every)
+    ready = prepare(config, store, out_dir, resume=resume)
+    run, trainer, validation = ready.run, ready.trainer, ready.validation
+    for name, fact in ready.facts.items():
+        logger.info("%s: %s", name, fact)
     first = run.restore(trainer)
-    steps = read_steps(batches, first, config.iterations, config.read_ahead)
+    steps = read_steps(ready.batches, first, config.iterations, config.read_ahead)
     with cpu_threads(config), flushed_denormals(), interruption() as interrupted, run.logging(first) as log:
         for step, batch in enumerate(steps, start=first):
             result = trainer.step(step, batch)
@@ -92,23 +74,6 @@ def train(
     run.finish(trainer)
     trainer.accelerator.end_training()
     return TrainResult(run.model, read_losses(out_dir), time.monotonic() - started)
-
-
-def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:
-    """A fresh model, or the saved one that the stage starts from, with the layers that the stage needs."""
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        if config.init_from is not None:
-            pipeline = read_pipeline(config.init_from)
-        else:
-            assert config.model is not None  # TrainConfig wants exactly one of the two
-            pipeline = build_pipeline(load_config(ModelConfig, config.model))
-        if config.stage == "temporal":
-            pipeline.network.set_temporal(True)
-        load_pretrained(pipeline, config.pretrained)
-    if pipeline.network.settings.with_temporal and config.batch.pick == "scattered":
-        raise InputError("the model has temporal layers: batch.pick must be 'window'", code="config")
-    return pipeline
 
 
 @contextmanager
