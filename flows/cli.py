@@ -40,6 +40,7 @@ from flows.options import (
 from flows.summary import print_figures, print_outcome, print_quarantined
 from storage.config import load_config
 from storage.errors import InputError
+from storage.store import Store
 
 if TYPE_CHECKING:
     from flows.outcome import Outcome
@@ -181,6 +182,9 @@ def train(
     ] = None,
     dataset: DatasetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say whether it can train, and what it needs; do nothing.")
+    ] = False,
     assignments: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -189,10 +193,22 @@ def train(
     """One stage of training: image, temporal or human."""
     with reporting(debug=debug):
         from flows import model_dag, runs
+        from flows.train import is_first_process, train_stage
+        from model.preflight import prepare
         from model.training_config import TrainConfig
 
         settings = load_config(TrainConfig, config, overrides(assignments, dataset=dataset))
         run_dir = out or Path("outputs") / config.stem
+        if check:
+            facts = prepare(settings, Store(store), run_dir, resume=resume).facts
+            if as_json:
+                print_json(facts)
+            else:
+                print_table("it can train", ("", ""), list(facts.items()))
+            return
+        if not is_first_process():  # the first one runs the flow and reports
+            train_stage(settings, Store(store), run_dir, resume=resume)
+            return
         started = time.monotonic()
         model = runs.run(model_dag.train, config=settings, store=store, run_dir=run_dir, resume=resume)
         if as_json:

@@ -1,12 +1,22 @@
 """Training one stage from the command line: progress on stderr, and nothing done twice."""
 
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from diffusers.utils.logging import disable_progress_bar
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 import model
 from flows.console import stderr
@@ -21,11 +31,21 @@ STAMP = "made-from.json"
 LINES = 10  # of progress where no bar can be drawn
 
 
+class RateColumn(ProgressColumn):
+    """Steps a second, over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.2f} steps/s")
+
+
 def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: bool) -> Path:
     """Train one stage in `run_dir`; return the folder of the saved pipeline."""
     disable_progress_bar()  # diffusers', of the files it opens
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn())
+    drawn = stderr.is_terminal and is_first_process()
+    with Progress(
+        *columns, TimeRemainingColumn(), console=stderr, transient=True, disable=not drawn
+    ) as progress:
         bar = progress.add_task(f"{config.stage} stage", total=config.iterations)
 
         def show(done: int, steps: int, loss: float) -> None:
@@ -34,6 +54,11 @@ def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: boo
                 stderr.print(f"  step {done} of {steps}, loss {loss:.4f}", highlight=False)
 
         return train(config, store, run_dir, show, resume=resume).model
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that reports, of those that torchrun or `accelerate launch` has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tuple[Path, bool]:

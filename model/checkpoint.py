@@ -36,7 +36,7 @@ class TrainingState:
     optimizer: Optimizer
     ema: EMAModel | None  # None: no averaging
     trained: Sequence[str]  # names of the parameters that are trained, in the optimizer's and ema's order
-    scaler: torch.amp.GradScaler  # of the loss; counts where precision is float16
+    scaler: torch.amp.GradScaler | None = None  # of the loss, where precision is float16
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -57,7 +57,7 @@ def save_checkpoint(folder: Path, step: int, state: TrainingState, config: Mappi
     torch.save(state.optimizer.state_dict(), staging / "optimizer.pt")
     ema_steps = state.ema.optimization_step if state.ema is not None else 0
     position = {"step": step, "ema_steps": ema_steps, "config": dict(config)}
-    position["scaler"] = state.scaler.state_dict()
+    position["scaler"] = state.scaler.state_dict() if state.scaler is not None else {}
     (staging / "state.json").write_text(json.dumps(position, indent=2))
     for file in (*staging.iterdir(), staging):
         sync(file)
@@ -89,7 +89,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> int:
             for name, shadow in zip(state.trained, state.ema.shadow_params, strict=True):
                 shadow.copy_(averaged[name])
             state.ema.optimization_step = position["ema_steps"]
-        if state.scaler.is_enabled():
+        if state.scaler is not None:
             state.scaler.load_state_dict(position["scaler"])
     except UNREADABLE as error:
         raise _unreadable(path, error) from error

@@ -30,15 +30,16 @@ class BatchConfig(BaseModel, frozen=True, extra="forbid"):
     """What one training step draws."""
 
     clips: int = Field(default=4, ge=1)
-    """Clips b of a step."""
+    """Clips b of a step, those of all processes together."""
     frames: int = Field(default=1, ge=1)
     """Frames t of each clip; AppearanceNet runs once a clip, so more frames are cheap."""
     pick: Literal["scattered", "window"] = "scattered"
     """Frames anywhere in the clip (image stage), or in a row (temporal stage)."""
     stride: int = Field(default=1, ge=1)
     """Frames of the clip between neighbours of a window; smaller where the clip is too short for it."""
-    shares: dict[str, float] = {"object": 1.0, "hoi": 1.0, "human": 1.0}
-    """Relative share of each source; sources that the dataset lacks leave theirs to the others."""
+    shares: dict[str, float] | None = None
+    """Relative share of each source, which must have clips where it is above 0; null: equal shares of the
+    sources that the dataset has, as in the paper."""
     condition_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability that all conditions of a clip are zero (classifier-free guidance)."""
     motion_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -64,6 +65,7 @@ class Batch:
     """Tensors of one step."""
 
     ids: tuple[str, ...]  # b clips
+    sources: tuple[str, ...]  # of each
     clips: FrameTensors  # [b, t, …]
     references: ReferenceTensors  # [b, …]
     dropped: Tensor  # bool [b] whose conditions are all zero
@@ -73,6 +75,7 @@ class Batch:
         """Move every tensor."""
         return Batch(
             self.ids,
+            self.sources,
             move(self.clips, device),
             move(self.references, device),
             self.dropped.to(device),
@@ -89,16 +92,18 @@ class Draws:
         for row in usable(rows, config.frames):
             self.by_source.setdefault(row.source, []).append(row)
         self.rows = [row for clips in self.by_source.values() for row in clips]
-        unknown = sorted(set(self.by_source) - set(config.shares))
+        shares = config.shares or dict.fromkeys(self.by_source, 1.0)
+        unknown = sorted(set(self.by_source) - set(shares))
         if unknown:
             raise InputError(f"batch.shares: no share for source {', '.join(unknown)}", code="config")
-        shares = np.array([config.shares[source] for source in self.by_source])
-        if not shares.sum() > 0:
-            raise InputError(
-                f"batch.shares: nothing to draw: clips are of {list(self.by_source)}, shares {config.shares}",
-                code="config",
-            )
-        self.probabilities = shares / shares.sum()
+        lacking = sorted(name for name, share in shares.items() if share > 0 and name not in self.by_source)
+        of_each = np.array([shares[source] for source in self.by_source])
+        if lacking or not of_each.sum() > 0:
+            found = {source: len(clips) for source, clips in self.by_source.items()}
+            wanted = f"clips of {', '.join(lacking)}" if lacking else "a share above 0 of one of them"
+            raise InputError(f"batch.shares: found clips {found}, wanted {wanted}", code="config")
+        self.probabilities = of_each / of_each.sum()
+        self.longest = (config.frames - 1) * config.stride + 1 if config.pick == "window" else config.frames
 
     def __call__(self, step: int, slot: int) -> Draw:
         """Draw one slot of one step."""
@@ -146,7 +151,9 @@ class ClipCache:
         self.dataset = dataset
         first = FrameTensors.from_window(dataset.read(rows[0], 0, 1))
         self.height, self.width = first.area.shape[1:]
-        self.holds_clips = num_bytes(first) * sum(row.num_frames for row in rows) <= max_bytes
+        needed = num_bytes(first) * sum(row.num_frames for row in rows)
+        self.holds_clips = needed <= max_bytes
+        self.most_bytes = needed if self.holds_clips else max_bytes // 4  # about what will be kept
         self.clips: dict[str, FrameTensors] = {}
         self.by_clip = LeastRecent[ReferenceTensors](max_bytes // 4, num_bytes)
 
@@ -169,18 +176,22 @@ class ClipCache:
 
 
 class StepBatches:
-    """The batch of each step, by its number."""
+    """The batch of each step, by its number; of several processes each takes some of its slots."""
 
-    def __init__(self, dataset: Dataset, draws: Draws, max_bytes: int) -> None:
+    def __init__(
+        self, dataset: Dataset, draws: Draws, max_bytes: int, slots: Sequence[int] | None = None
+    ) -> None:
         self.draws, self.cache = draws, ClipCache(dataset, draws.rows, max_bytes)
+        self.slots = range(draws.config.clips) if slots is None else slots
 
     def __call__(self, step: int) -> Batch:
         """Draw and read one step's batch."""
-        drawn = [self.draws(step, slot) for slot in range(self.draws.config.clips)]
+        drawn = [self.draws(step, slot) for slot in self.slots]
         references = stack([self.cache.references(draw.row) for draw in drawn])
         references.present[:, FIRST_OBJECT_SLOT] &= torch.tensor([draw.first_object for draw in drawn])
         return Batch(
             ids=tuple(draw.row.id for draw in drawn),
+            sources=tuple(draw.row.source for draw in drawn),
             clips=stack([self.cache.frames(draw.row, draw.frames) for draw in drawn]),
             references=references,
             dropped=torch.tensor([draw.dropped for draw in drawn]),

@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from model.conditions import NUM_REFERENCES, Conditions
-from model.trainer import NoisedClips, Trainer
+from model.objective import NoisedClips, Objective
+from model.trainer import Trainer
 
 NUM_POINTS = 2048  # of a stored object
 aten = torch.ops.aten
@@ -86,13 +88,18 @@ def estimate_memory(trainer: Trainer, height: int, width: int) -> MemoryEstimate
     averaged = trainer.parameters if trainer.state.ema is not None else []
     return MemoryEstimate(
         weights=num_bytes(trainer.network) + num_bytes(trainer.codec),
-        moments=sum(
-            (1 if group.get("use_muon") else 2) * parameter.nbytes  # Adam keeps two, Muon one
-            for group in trainer.state.optimizer.param_groups
-            for parameter in group["params"]
-        ),
+        moments=num_moment_bytes(trainer),
         average=sum(parameter.nbytes for parameter in averaged),
         step=peak_of_step(trainer, height, width),
+    )
+
+
+def num_moment_bytes(trainer: Trainer) -> int:
+    """Bytes that the optimizer keeps."""
+    return sum(
+        (1 if group.get("use_muon") else 2) * parameter.nbytes  # Adam keeps two, Muon one
+        for group in trainer.state.optimizer.param_groups
+        for parameter in group["params"]
     )
 
 
@@ -100,15 +107,20 @@ def peak_of_step(trainer: Trainer, height: int, width: int) -> int:
     """Bytes of gradients, activations and intermediate results of a step, at their peak."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(fake):
-        network = copy.deepcopy(trainer.network)
+        objective = copy.deepcopy(unwrapped(trainer.objective))
     simulated = copy.copy(trainer)
-    simulated.network = network
+    simulated.objective = objective
     # Shares on threads of their own are alive together, so they take what the whole takes.
     simulated.config = trainer.config.model_copy(update={"clip_threads": 1})
-    simulated.parameters = [network.get_parameter(name) for name in trainer.state.trained]
+    simulated.parameters = [objective.network.get_parameter(name) for name in trainer.state.trained]
     with fake, LiveBytes() as live:
         simulated.backward(clips_without_contents(trainer, height, width))
     return live.peak
+
+
+def unwrapped(objective: Objective | DistributedDataParallel) -> Objective:
+    """The objective without what joins several processes."""
+    return objective.module if isinstance(objective, DistributedDataParallel) else objective
 
 
 def clips_without_contents(trainer: Trainer, height: int, width: int) -> NoisedClips:

@@ -5,42 +5,27 @@ with the averaged weights. Every random number depends on (seed, step) alone: a 
 resumed ends where an uninterrupted one does.
 """
 
-import json
 import logging
-import shutil
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
 
-from model.checkpoint import checkpoints, load_checkpoint, prune_checkpoints, read_position, save_checkpoint
-from model.config import ModelConfig
-from model.data import Draws, StepBatches, read_steps
-from model.memory import estimate_memory
-from model.pipeline import ManiVideoPipeline, build_pipeline, read_pipeline
-from model.pretrained import load_pretrained
-from model.trainer import Trainer
+from model.data import read_steps
+from model.preflight import prepare
+from model.run_log import read_losses
 from model.training_config import TrainConfig
-from storage.config import load_config, save_config
-from storage.dataset import Dataset
-from storage.errors import InputError
 from storage.store import Store
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, float], None]  # (steps done, steps of the run, loss of the last)
-RESUMABLE = {  # settings that a resumed run may change
-    "iterations", "checkpoint_every", "keep", "log_every", "device", "threads", "read_ahead", "cache_gib",
-    "memory_estimate",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,121 +51,29 @@ def train(
     cannot be trained with, and FloatingPointError, with the clips, where the loss is not a number.
     """
     started = time.monotonic()
-    pipeline = starting_pipeline(config)
-    layers = pipeline.network.settings.num_layers
-    dataset = Dataset.open(store, config.dataset, layers=layers)
-    draws = Draws(dataset.rows(config.split), config.batch, config.seed)
-    batches = StepBatches(dataset, draws, int(config.cache_gib * 2**30))
-    run = Run(config, out_dir, resume=resume)
-    trainer = Trainer(config, pipeline)
-    if config.memory_estimate:
-        estimate = estimate_memory(trainer, batches.cache.height, batches.cache.width)
-        logger.info("training needs about %.2f GiB of memory, clips aside", estimate.total / 2**30)
+    ready = prepare(config, store, out_dir, resume=resume)
+    run, trainer, validation = ready.run, ready.trainer, ready.validation
+    for name, fact in ready.facts.items():
+        logger.info("%s: %s", name, fact)
     first = run.restore(trainer)
-    steps = read_steps(batches, first, config.iterations, config.read_ahead)
-    recent: deque[float] = deque(maxlen=config.log_every)
-    with (
-        cpu_threads(config),
-        flushed_denormals(),
-        interruption() as interrupted,
-        run.log.open("a", buffering=1) as log,
-    ):
+    steps = read_steps(ready.batches, first, config.iterations, config.read_ahead)
+    with cpu_threads(config), flushed_denormals(), interruption() as interrupted, run.logging(first) as log:
         for step, batch in enumerate(steps, start=first):
-            loss, gradient_norm = trainer.step(step, batch)
-            record = {"step": step, "loss": loss, "gradient_norm": gradient_norm}
-            log.write(json.dumps(record) + "\n")
-            recent.append(loss)
-            if (step + 1) % config.log_every == 0:
-                logger.info("step %d of %d: loss %.4f", step + 1, config.iterations, fmean(recent))
-            if progress is not None:
-                progress(step + 1, config.iterations, loss)
-            done = step + 1 == config.iterations
-            if done or interrupted.is_set() or (step + 1) % config.checkpoint_every == 0:
-                run.save(step + 1, trainer)
-            if interrupted.is_set() and not done:
+            result = trainer.step(step, batch)
+            if log is not None:
+                log.write(step, result)
+                if progress is not None:
+                    progress(step + 1, config.iterations, result.loss)
+                if validation is not None and (step + 1) % validation.every == 0:
+                    validation.look(trainer, step, log)
+            done, stopped = step + 1 == config.iterations, trainer.anywhere(interrupted.is_set())
+            if done or stopped or (step + 1) % config.checkpoint_every == 0:
+                run.save(step + 1, trainer, log)
+            if stopped and not done:
                 raise KeyboardInterrupt(f"stopped after step {step + 1}; resume from {out_dir}")
-    return TrainResult(run.finish(trainer), run.losses(), time.monotonic() - started)
-
-
-def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:
-    """A fresh model, or the saved one that the stage starts from, with the layers that the stage needs."""
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        if config.init_from is not None:
-            pipeline = read_pipeline(config.init_from)
-        else:
-            assert config.model is not None  # TrainConfig wants exactly one of the two
-            pipeline = build_pipeline(load_config(ModelConfig, config.model))
-        if config.stage == "temporal":
-            pipeline.network.set_temporal(True)
-        load_pretrained(pipeline, config.pretrained)
-    if pipeline.network.settings.with_temporal and config.batch.pick == "scattered":
-        raise InputError("the model has temporal layers: batch.pick must be 'window'", code="config")
-    return pipeline
-
-
-class Run:
-    """The folder of a run."""
-
-    def __init__(self, config: TrainConfig, folder: Path, *, resume: bool) -> None:
-        self.config, self.folder = config, folder
-        self.log, self.checkpoints = folder / "losses.jsonl", folder / "checkpoints"
-        saved = checkpoints(self.checkpoints)
-        if saved and not resume:
-            raise InputError(
-                f"{folder} holds a run already: resume it or name another folder", code="run-exists"
-            )
-        if not saved and (folder / "model").exists():  # `finish` would replace what no run of ours made
-            raise InputError(f"{folder / 'model'} is there already: name another folder", code="run-exists")
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-
-    def restore(self, trainer: Trainer) -> int:
-        """Read the newest checkpoint, if there is one; return the number of steps behind it."""
-        saved = checkpoints(self.checkpoints)
-        if saved:
-            self._check_config(saved[-1])
-        save_config(self.config, self.folder / "config.yaml")
-        if not saved:
-            self.log.write_text("")
-            return 0
-        first = load_checkpoint(saved[-1], trainer.state)
-        lines = self.log.read_text().splitlines(keepends=True)
-        self.log.write_text("".join(lines[:first]))  # one a step; a kill may have cut the last one short
-        logger.info("resuming after step %d", first)
-        return first
-
-    def save(self, step: int, trainer: Trainer) -> None:
-        """Write a checkpoint and delete old ones."""
-        save_checkpoint(self.checkpoints, step, trainer.state, self.config.model_dump(mode="json"))
-        prune_checkpoints(self.checkpoints, self.config.keep)
-
-    def finish(self, trainer: Trainer) -> Path:
-        """Save the pipeline with the averaged weights."""
-        if trainer.state.ema is not None:
-            trainer.state.ema.copy_to(trainer.parameters)
-        staging, final = self.folder / ".staging-model", self.folder / "model"
-        shutil.rmtree(staging, ignore_errors=True)
-        trainer.network.eval()
-        trainer.pipeline.save_pretrained(staging)
-        shutil.rmtree(final, ignore_errors=True)
-        staging.rename(final)
-        return final
-
-    def losses(self) -> list[float]:
-        """The loss of every step so far."""
-        return [json.loads(line)["loss"] for line in self.log.read_text().splitlines()]
-
-    def _check_config(self, checkpoint: Path) -> None:
-        """Raise InputError naming each setting that differs from the checkpoint's and may not."""
-        then: dict[str, Any] = read_position(checkpoint)["config"]
-        now = self.config.model_dump(mode="json")
-        changed = [
-            f"{key} was {then.get(key)!r}, is {now[key]!r}"
-            for key in now
-            if key not in RESUMABLE and then.get(key) != now[key]
-        ]
-        if changed:
-            raise InputError(f"{checkpoint} is of other settings: {'; '.join(changed)}", code="checkpoint")
+    run.finish(trainer)
+    trainer.accelerator.end_training()
+    return TrainResult(run.model, read_losses(out_dir), time.monotonic() - started)
 
 
 @contextmanager

@@ -1,21 +1,25 @@
 """One training step: noise a batch, predict, weigh the error, move the weights (paper, Sec. 3.3, 4.1).
 
-    loss = w(SNR) · mean_area |prediction − target|²        target: v (or ε) of z_t = √ᾱ z_0 + √(1−ᾱ) ε
-
-Timesteps and noise depend on (seed, step) alone.
+Timesteps and noise depend on (seed, step) alone. Of several processes each takes its slots of the batch, and
+gradients are averaged over all: their number changes a result by rounding alone.
 Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 """
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from diffusers.training_utils import EMAModel
 from pytorch_optimizer import Muon
 from torch import Tensor, nn
@@ -23,16 +27,33 @@ from torch.optim import Optimizer
 
 from model.checkpoint import TrainingState
 from model.clip_tensors import assemble, to_signed
-from model.conditions import Conditions
 from model.data import Batch, LeastRecent
 from model.network import ManiVideoNetwork
+from model.objective import NoisedClips, Objective
 from model.pipeline import ManiVideoPipeline
-from model.schedule import min_snr_weights, prediction_target
+from model.schedule import prediction_target
 from model.training_config import TrainConfig
+from storage.errors import InputError
 
 LATENT_CACHE_BYTES = 2**30
 ENCODED_AT_ONCE = 8  # pictures, to bound the codec's memory
-AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def start_accelerator(config: TrainConfig) -> Accelerator:
+    """Where and in what precision to compute, and this process' place among those that train together."""
+    # Accelerate keeps one precision a process for good; a process may train several stages.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=MIXED_PRECISION[config.precision])
+    processes, device = accelerator.num_processes, accelerator.device
+    if config.precision != "float32" and not accelerator.native_amp:  # Accelerate would do without it
+        raise InputError(f"precision: {config.precision} does not work on {device}", code="config")
+    if config.batch.clips % processes:
+        wanted = f"a multiple of the {processes} processes"
+        raise InputError(f"batch.clips: found {config.batch.clips}, wanted {wanted}", code="config")
+    if processes > 1 and config.clip_threads > 1:
+        raise InputError("clip_threads: wanted 1, as several processes train together", code="config")
+    return accelerator
 
 
 def select_trained(network: ManiVideoNetwork, stage: str) -> dict[str, nn.Parameter]:
@@ -77,35 +98,14 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-def weighted_loss(prediction: Tensor, target: Tensor, area: Tensor, foreground_weight: float) -> Tensor:
-    """Squared error [b, t, c, h, w] as a mean for each frame [b, t], in which the area counts more.
-
-    area: bool [b, t, H, W]; a latent cell counts by the share of its pixels that are inside.
-    """
-    height, width = prediction.shape[-2:]
-    inside = F.adaptive_avg_pool2d(area.float(), (height, width))  # [b, t, h, w]
-    weight = 1.0 + (foreground_weight - 1.0) * inside
-    error = (prediction.float() - target).square().mean(dim=2)  # [b, t, h, w]
-    return (error * weight).flatten(2).sum(2) / weight.flatten(2).sum(2)
-
-
 @dataclass(frozen=True)
-class NoisedClips:
-    """b clips as the loss takes them."""
+class StepResult:
+    """What one step came to, over all processes."""
 
-    z_t: Tensor  # [b, t, c, h, w]
-    timestep: Tensor  # [b, t]
-    target: Tensor  # v, ε or z_0: [b, t, c, h, w]
-    area: Tensor  # bool [b, t, H, W]
-    conditions: Conditions
-
-    def split(self, count: int) -> list["NoisedClips"]:
-        """At most `count` shares of about equally many clips."""
-        count = min(count, len(self.z_t))
-        z_t, timestep = self.z_t.tensor_split(count), self.timestep.tensor_split(count)
-        target, area = self.target.tensor_split(count), self.area.tensor_split(count)
-        shares = zip(z_t, timestep, target, area, self.conditions.split(count), strict=True)
-        return [NoisedClips(*share) for share in shares]
+    loss: float
+    gradient_norm: float  # before clipping
+    learning_rate: float
+    by_source: dict[str, float]  # the loss of each source that was drawn
 
 
 class Trainer:
@@ -113,37 +113,47 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, pipeline: ManiVideoPipeline) -> None:
         self.config, self.pipeline = config, pipeline
-        self.device = torch.device(
-            config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        )
-        self.network = pipeline.network.to(self.device).train()
+        self.accelerator = start_accelerator(config)
+        self.device = self.accelerator.device
+        self.network = pipeline.network.train()
         self.codec = pipeline.codec.to(self.device).eval().requires_grad_(False)
         if config.gradient_checkpointing:
             self.network.enable_gradient_checkpointing()
         trained = select_trained(self.network, config.stage)
+        objective = Objective(self.network, pipeline.scheduler, config).to(self.device)
         self.parameters = list(trained.values())
-        optimizer = build_optimizer(trained, config)
+        self.objective, optimizer = self.accelerator.prepare(objective, build_optimizer(trained, config))
         ema = EMAModel(self.parameters, config.ema_decay, foreach=True) if config.ema_decay else None
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
-        self.state = TrainingState(self.network, optimizer, ema, list(trained), self.scaler)
+        self.state = TrainingState(self.network, optimizer, ema, list(trained), self.accelerator.scaler)
         self.latents = LeastRecent[Tensor](LATENT_CACHE_BYTES, lambda latents: latents.nbytes)
 
-    def step(self, step: int, batch: Batch) -> tuple[float, float]:
-        """Take one step; return the loss and the gradient's norm before clipping."""
-        value = self.backward(self.noised(step, batch.to(self.device)))
-        self.scaler.unscale_(self.state.optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_gradient_norm))
-        overflow = self.scaler.is_enabled() and math.isfinite(value)  # the scaler leaves such a step out
+    def step(self, step: int, batch: Batch) -> StepResult:
+        """Take one step; FloatingPointError, naming the clips, where loss or gradient is no number."""
+        losses = self.backward(self.noised(step, batch.to(self.device)))  # [b, t]
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_gradient_norm))
+        clips = gather_object(list(zip(batch.sources, batch.ids, losses.mean(1).tolist(), strict=True)))
+        value = fmean(loss for *_, loss in clips)
+        overflow = self.state.scaler is not None and math.isfinite(value)  # the scaler leaves such a step out
         if not (math.isfinite(value) and (math.isfinite(norm) or overflow)):
-            raise FloatingPointError(f"step {step}: loss {value}, gradient {norm} on clips {list(batch.ids)}")
+            ids = [clip for _, clip, _ in clips]
+            raise FloatingPointError(f"step {step}: loss {value}, gradient {norm} on clips {ids}")
+        rate = learning_rate(step, self.config)
         for group in self.state.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.config)
-        self.scaler.step(self.state.optimizer)
-        self.scaler.update()
+            group["lr"] = rate
+        self.state.optimizer.step()
         self.state.optimizer.zero_grad(set_to_none=True)
         if self.state.ema is not None:
             self.state.ema.step(self.parameters)
-        return value, norm
+        return StepResult(value, norm, rate, mean_by_source(clips))
+
+    def anywhere(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return any(gather_object([flag]))
+
+    def slots(self) -> range:
+        """The slots of a step's batch that this process takes."""
+        share = self.config.batch.clips // self.accelerator.num_processes
+        return range(share * self.accelerator.process_index, share * (self.accelerator.process_index + 1))
 
     @torch.no_grad()
     def noised(self, step: int, batch: Batch) -> NoisedClips:
@@ -152,8 +162,10 @@ class Trainer:
         b, t = batch.clips.frames.shape[:2]
         frames = to_signed(batch.clips.frames.flatten(0, 1)).split(ENCODED_AT_ONCE)
         z_0 = torch.cat([self.codec.encode(part) for part in frames])  # [b·t, c, h, w]
-        timestep = self.timesteps(step, b, t)
-        noise = torch.randn(z_0.shape, generator=self._generator(step, "noise")).to(self.device)
+        timestep = self._own(self.timesteps(step, b * self.accelerator.num_processes, t))
+        noise = self._own(self.noise(step, b * self.accelerator.num_processes, t, z_0.shape[1:])).flatten(
+            0, 1
+        )
         z_t = scheduler.add_noise(z_0, noise, timestep.flatten())
         target = prediction_target(scheduler, z_0, noise, timestep.flatten())
         conditions = assemble(batch.clips, self._reference_latents(batch), batch.references.points)
@@ -165,48 +177,40 @@ class Trainer:
             conditions.drop(batch.dropped, batch.motion_dropped),
         )
 
-    def backward(self, clips: NoisedClips) -> float:
-        """Set the gradients of the batch's loss, part after part; return the loss."""
+    def backward(self, clips: NoisedClips) -> Tensor:
+        """Set the gradients of the batch's mean loss, part after part; return the losses [b, t]."""
         parts = clips.split(self.config.accumulate)
-        return sum(self.add_gradients(part, len(part.z_t) / len(clips.z_t)) for part in parts)
+        losses = []
+        for part in parts:
+            # Processes meet once a step, after the last part.
+            apart = nullcontext() if part is parts[-1] else self.accelerator.no_sync(self.objective)
+            with apart:
+                losses.append(self.add_gradients(part, len(part.z_t) / len(clips.z_t)))
+        return torch.cat(losses)
 
-    def add_gradients(self, clips: NoisedClips, weight: float) -> float:
-        """Add the gradients of `weight` times the loss of some clips; return that.
+    def add_gradients(self, clips: NoisedClips, weight: float) -> Tensor:
+        """Add the gradients of `weight` times the mean loss of some clips; return the losses [b, t].
 
         On several threads each takes its share of the clips, and their gradients are summed in a fixed order.
         """
         shares = clips.split(self.config.clip_threads)
         if len(shares) == 1:
-            loss = self.loss(clips) * weight
-            self.scaler.scale(loss).backward()
-            return loss.item()
+            losses: Tensor = self.objective(clips)
+            self.accelerator.backward(losses.mean() * weight)
+            return losses.detach()
 
-        def gradients(share: NoisedClips) -> tuple[float, tuple[Tensor | None, ...]]:
-            loss = self.loss(share) * (weight * len(share.z_t) / len(clips.z_t))
-            scaled = self.scaler.scale(loss)
-            return loss.item(), torch.autograd.grad(scaled, self.parameters, allow_unused=True)
+        def gradients(share: NoisedClips) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+            losses = self.objective(share)
+            loss = losses.mean() * (weight * len(share.z_t) / len(clips.z_t))
+            return losses.detach(), torch.autograd.grad(loss, self.parameters, allow_unused=True)
 
         # What flushes denormal numbers is a mode of each thread.
         with ThreadPoolExecutor(len(shares), initializer=torch.set_flush_denormal, initargs=(True,)) as pool:
-            losses, parts = zip(*pool.map(gradients, shares), strict=True)
+            each, parts = zip(*pool.map(gradients, shares), strict=True)
         for parameter, *given in zip(self.parameters, *parts, strict=True):
             there = [gradient for gradient in (parameter.grad, *given) if gradient is not None]
             parameter.grad = torch.stack(there).sum(0) if there else None
-        return sum(losses)
-
-    def loss(self, clips: NoisedClips) -> Tensor:
-        """Mean loss of the clips, a scalar."""
-        dtype = AUTOCAST.get(self.config.precision)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            # The temporal stage freezes all that encode runs, so leaving its gradient out changes nothing.
-            with torch.set_grad_enabled(self.config.stage != "temporal"):
-                encoded = self.network.encode(clips.conditions)
-            prediction = self.network(clips.z_t, clips.timestep, encoded)
-        losses = weighted_loss(prediction, clips.target, clips.area, self.config.foreground_weight)  # [b, t]
-        if self.config.min_snr_gamma is not None:
-            scheduler, gamma = self.pipeline.scheduler, self.config.min_snr_gamma
-            losses = losses * min_snr_weights(scheduler, clips.timestep, gamma)
-        return losses.mean()
+        return torch.cat(each)
 
     def timesteps(self, step: int, b: int, t: int) -> Tensor:
         """Timesteps [b, t] of a step; frames of a window share one, scattered frames do not."""
@@ -220,7 +224,16 @@ class Trainer:
         timestep = (
             (stratum ** (1 / self.config.noise_bias) * levels).long().clamp(max=levels - 1)
         )  # 1 by rounding
-        return timestep.reshape(b, -1).expand(b, t).to(self.device)
+        return timestep.reshape(b, -1).expand(b, t)
+
+    def noise(self, step: int, b: int, t: int, latent: Sequence[int]) -> Tensor:
+        """Noise [b, t, c, h, w] of a step."""
+        return torch.randn(b * t, *latent, generator=self._generator(step, "noise")).unflatten(0, (b, t))
+
+    def _own(self, of_all: Tensor) -> Tensor:
+        """This process' clips [b / processes, …] of what all of them share [b, …], on its device."""
+        accelerator = self.accelerator
+        return of_all.tensor_split(accelerator.num_processes)[accelerator.process_index].to(self.device)
 
     def _generator(self, step: int, purpose: Literal["timesteps", "noise"]) -> torch.Generator:
         """A generator on the CPU, the same for any device."""
@@ -237,3 +250,9 @@ class Trainer:
         pictures = zip(batch.ids, batch.references.pictures, strict=True)
         latents = [self.latents.get(clip, partial(encode, references)) for clip, references in pictures]
         return torch.stack(latents) * batch.references.present[..., None, None, None]
+
+
+def mean_by_source(clips: Sequence[tuple[str, str, float]]) -> dict[str, float]:
+    """Mean loss of each source from (source, clip, loss)."""
+    sources = sorted({source for source, *_ in clips})
+    return {name: fmean(loss for source, _, loss in clips if source == name) for name in sources}

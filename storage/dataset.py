@@ -115,7 +115,7 @@ class Dataset:
             joints_2d=layers.joints_2d,
         )
 
-    def _size(self, row: ClipRow) -> tuple[int, int]:
+    def size(self, row: ClipRow) -> tuple[int, int]:
         """Return H and W of a clip's frames and layers."""
         if row.frames_key is not None:
             _, height, width, _ = self._open("frames", row.frames_key)["rgb"].shape
@@ -126,12 +126,12 @@ class Dataset:
 
     def _read_rgb(self, row: ClipRow, frames: slice) -> NDArray[np.uint8]:
         if row.frames_key is None:
-            return np.zeros((0, *self._size(row), 3), np.uint8)
+            return np.zeros((0, *self.size(row), 3), np.uint8)
         return self._open("frames", row.frames_key).read("rgb", frames)
 
     def _read_layers(self, row: ClipRow, frames: slice) -> _Layers:
         if row.layers_key is None:
-            t, size = len(range(frames.start, frames.stop, frames.step)), self._size(row)
+            t, size = len(range(frames.start, frames.stop, frames.step)), self.size(row)
             return _Layers(
                 normals=np.zeros((t, self.layers, *size, 3), np.float32),
                 confidence=np.zeros((t, self.layers, *size), np.float32),
@@ -157,14 +157,14 @@ class Dataset:
             record = self._open("object", row.object_keys[0])
             views, points = record.read("views"), record.read("points")
         else:
-            views = np.zeros((6, *self._size(row), 4), np.uint8)
+            views = np.zeros((6, *self.size(row), 4), np.uint8)
             points = np.zeros((NUM_POINTS, 3), np.float32)
         return _References(self._read_background(row), views, points)
 
     def _read_background(self, row: ClipRow) -> NDArray[np.uint8]:
         """Return the clean plate, else the first frame with its hand-object area black."""
         if row.frames_key is None:
-            return np.zeros((*self._size(row), 3), np.uint8)
+            return np.zeros((*self.size(row), 3), np.uint8)
         record = self._open("frames", row.frames_key)
         if record.attrs["has_plate"]:
             return record.read("background")

@@ -12,8 +12,9 @@ import torch
 from model.config import ModelConfig
 from model.memory import clips_without_contents, estimate_memory
 from model.network import ManiVideoNetwork
+from model.objective import NoisedClips
 from model.pipeline import build_pipeline
-from model.trainer import NoisedClips, Trainer
+from model.trainer import Trainer
 from model.training_config import TrainConfig
 from storage.config import load_config
 from tests.bench.harness import Table, ratio, take_turns

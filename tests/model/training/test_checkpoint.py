@@ -17,8 +17,6 @@ from model.checkpoint import (
 )
 from storage.errors import InputError
 
-NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
-
 
 def training_state(seed: int) -> TrainingState:
     """A trained layer with its optimizer and averages."""
@@ -31,7 +29,7 @@ def training_state(seed: int) -> TrainingState:
         layer(torch.randn(4, 3)).square().sum().backward()
         optimizer.step()
         ema.step(trained)
-    return TrainingState(layer, optimizer, ema, ["weight"], NO_SCALER)
+    return TrainingState(layer, optimizer, ema, ["weight"])
 
 
 def test_a_checkpoint_restores_weights_averages_and_moments(tmp_path: Path) -> None:
@@ -78,7 +76,7 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path: Path) -> None:
     foreign = nn.Linear(4, 4)
     adam = torch.optim.AdamW(foreign.parameters())
     with pytest.raises(InputError, match=r"step-00000001: cannot be resumed from: .*size mismatch"):
-        load_checkpoint(path, TrainingState(foreign, adam, None, ["weight", "bias"], NO_SCALER))
+        load_checkpoint(path, TrainingState(foreign, adam, None, ["weight", "bias"]))
     for name in ("ema.safetensors", "optimizer.pt", "network.safetensors", "state.json"):
         (path / name).write_bytes((path / name).read_bytes()[:20])
         with pytest.raises(InputError, match="cannot be resumed from"):

@@ -59,14 +59,16 @@ def test_sources_have_equal_shares_whatever_their_number_of_clips(dataset: Datas
     assert all(250 < drawn[source] < 350 for source in ("hoi", "object", "human"))
 
 
-def test_a_source_that_is_absent_leaves_its_share_to_the_others(dataset: Dataset) -> None:
+def test_named_shares_are_kept_and_a_source_without_clips_must_not_have_one(dataset: Dataset) -> None:
     no_human = [row for row in dataset.rows("train") if row.source != "human"]
-    draws = Draws(no_human, BatchConfig(shares={"hoi": 3, "object": 1, "human": 9}), seed=0)
+    draws = Draws(no_human, BatchConfig(shares={"hoi": 3, "object": 1, "human": 0}), seed=0)
     drawn = Counter(draws(step, 0).row.source for step in range(400))
     assert 260 < drawn["hoi"] < 340
+    with pytest.raises(InputError, match=r"found clips {.*'object': 3.*}, wanted clips of human$"):
+        Draws(no_human, BatchConfig(shares={"hoi": 3, "object": 1, "human": 9}), seed=0)
     with pytest.raises(InputError, match="no share for source human"):
         Draws(dataset.rows("train"), BatchConfig(shares={"hoi": 1, "object": 1}), seed=0)
-    with pytest.raises(InputError, match="nothing to draw"):
+    with pytest.raises(InputError, match="wanted a share above 0 of one of them"):
         Draws(no_human, BatchConfig(shares={"hoi": 0, "object": 0}), seed=0)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from model.memory import LiveBytes, estimate_memory
-from model.train import starting_pipeline
+from model.start import starting_pipeline
 from model.trainer import Trainer
 from model.training_config import TrainConfig
 
@@ -20,7 +20,7 @@ import gc, json, re, sys
 import psutil, torch
 from pathlib import Path
 from model.memory import clips_without_contents, estimate_memory
-from model.train import starting_pipeline
+from model.start import starting_pipeline
 from model.trainer import Trainer
 from model.training_config import TrainConfig
 

@@ -1,0 +1,169 @@
+"""What a run needs, looked at before its first step: settings, data, memory, disk.
+
+All that is wrong is said at once.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import torch
+
+from model.data import Draws, StepBatches
+from model.memory import estimate_memory, num_bytes, num_moment_bytes
+from model.run import Run
+from model.start import starting_pipeline
+from model.trainer import Trainer
+from model.training_config import TrainConfig
+from model.validation import Validation
+from storage import durable
+from storage.dataset import Dataset
+from storage.errors import InputError
+from storage.store import Store
+
+SAMPLED = 256  # clips whose sizes are looked at
+GIB = 2**30
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run that can begin."""
+
+    run: Run
+    trainer: Trainer
+    batches: StepBatches
+    validation: Validation | None  # in the process that writes
+    facts: dict[str, str]  # what was found, for people
+
+
+@dataclass
+class Findings:
+    """What is wrong, and what was found."""
+
+    errors: list[InputError] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note what is wrong inside and go on behind it."""
+        try:
+            yield
+        except InputError as error:
+            self.errors.append(error)
+
+    def note(self, key: str, *, found: str, wanted: str) -> None:
+        """Note a value that cannot be trained with."""
+        self.errors.append(InputError(f"{key}: found {found}, wanted {wanted}", code="preflight"))
+
+    def stop(self) -> None:
+        """Raise what was found wrong, as one error."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            listed = "; ".join(f"({number}) {error}" for number, error in enumerate(self.errors, start=1))
+            raise InputError(f"{len(self.errors)} things to put right: {listed}", code="preflight")
+
+
+def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -> Ready:
+    """Build what a run needs; InputError names all that prevents it. Nothing is written."""
+    findings = Findings()
+    trainer = run = batches = validation = None
+    with findings.noting():
+        trainer = Trainer(config, starting_pipeline(config))
+        check_disk(trainer, out_dir, findings)
+    writes = trainer is None or trainer.accelerator.is_main_process
+    with findings.noting():
+        run = Run(config, out_dir, resume=resume, writes=writes)
+    with findings.noting():
+        layers = 7 if trainer is None else trainer.network.settings.num_layers
+        dataset = Dataset.open(store, config.dataset, layers=layers)
+        draws = Draws(dataset.rows(config.split), config.batch, config.seed)
+        factor = 1 if trainer is None else trainer.network.settings.factor
+        check_clips(dataset, draws, factor, findings)
+        slots = None if trainer is None else trainer.slots()
+        if not findings.errors:
+            batches = StepBatches(dataset, draws, int(config.cache_gib * GIB), slots)
+        if writes and config.validation.every is not None:
+            validation = Validation(dataset, config.validation, config.validation.every)
+    if trainer is not None and batches is not None and config.memory_estimate:
+        check_memory(trainer, batches, findings)
+    findings.stop()
+    assert run is not None
+    assert trainer is not None
+    assert batches is not None
+    return Ready(run, trainer, batches, validation, findings.facts)
+
+
+def check_clips(dataset: Dataset, draws: Draws, factor: int, findings: Findings) -> None:
+    """Records that are there, of one size, that the codec can cut into latent cells."""
+    counts = ", ".join(f"{len(rows)} {source}" for source, rows in sorted(draws.by_source.items()))
+    name = f"dataset {dataset.manifest.name}"
+    findings.facts["clips"] = counts
+    short = sum(row.num_frames < draws.longest for row in draws.rows)
+    if short:
+        findings.facts["windows"] = f"{short} clips are shorter than {draws.longest} frames: a smaller stride"
+    lacking = [row for row in draws.rows if not all(dataset.store.has(*record) for record in row.records())]
+    if lacking:
+        found = f"records of {len(lacking)} clips missing, the first {lacking[0].id}"
+        findings.note(name, found=found, wanted="all of them: build it again")
+        return
+    sizes = {dataset.size(row): row.id for row in draws.rows[:: -(-len(draws.rows) // SAMPLED)]}
+    found = ", ".join(f"{h} by {w} ({clip})" for (h, w), clip in sorted(sizes.items()))
+    findings.facts["size"] = found
+    if len(sizes) > 1:
+        findings.note(f"{name}: size", found=found, wanted="one size for all clips")
+    if any(side % factor for size in sizes for side in size):
+        findings.note(f"{name}: size", found=found, wanted=f"multiples of {factor}, the codec's factor")
+
+
+def check_memory(trainer: Trainer, batches: StepBatches, findings: Findings) -> None:
+    """What training will take beside the weights, which are in their place already."""
+    estimate = estimate_memory(trainer, batches.cache.height, batches.cache.width)
+    step, clips = estimate.moments + estimate.step, batches.cache.most_bytes
+    on_gpu = trainer.device.type == "cuda"
+    if on_gpu:
+        free, _ = torch.cuda.mem_get_info(trainer.device)
+        compare("GPU memory", step, free, findings, "a smaller batch, accumulate or gradient_checkpointing")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that train on this machine
+    needed = clips if on_gpu else step + clips
+    compare("memory", here * needed, available_memory(), findings, "a smaller batch, accumulate or cache_gib")
+
+
+def check_disk(trainer: Trainer, out_dir: Path, findings: Findings) -> None:
+    """Checkpoints, one more than are kept, and the saved model."""
+    network, codec = num_bytes(trainer.network), num_bytes(trainer.codec)
+    averaged = sum(p.nbytes for p in trainer.parameters) if trainer.state.ema is not None else 0
+    checkpoint = network + averaged + num_moment_bytes(trainer)
+    needed = checkpoint * (trainer.config.keep + 1) + network + codec
+    there = next(folder for folder in (out_dir, *out_dir.absolute().parents) if folder.is_dir())
+    if not os.access(there, os.W_OK):
+        findings.note(str(out_dir), found="a folder that cannot be written to", wanted="one that can")
+    held = durable.num_bytes(out_dir) if out_dir.is_dir() else 0  # by what a resumed run will replace
+    compare(f"disk of {there}", needed - held, shutil.disk_usage(there).free, findings, "a smaller keep")
+
+
+def compare(what: str, needed: int, there: int, findings: Findings, advice: str) -> None:
+    """Note how much of something is needed and how much there is."""
+    needed = max(needed, 0)
+    findings.facts[what] = f"{needed / GIB:.2f} GiB needed, {there / GIB:.2f} GiB free"
+    if needed > there:
+        wanted = f"{needed / GIB:.2f} GiB (or {advice})"
+        findings.note(what, found=f"{there / GIB:.2f} GiB free", wanted=wanted)
+
+
+def available_memory() -> int:
+    """Bytes of RAM that may still be taken: of the machine, or of the container around this process."""
+    available: int = psutil.virtual_memory().available
+    limit = CGROUP / "memory.max"
+    if limit.is_file() and (most := limit.read_text().strip()) != "max":
+        used = int((CGROUP / "memory.current").read_text())
+        counts = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        available = min(
+            available, int(most) - used + int(counts["inactive_file"])
+        )  # a cache, given up at need
+    return available

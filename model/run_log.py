@@ -1,0 +1,95 @@
+"""What a training run says of its steps: `losses.jsonl`, and TensorBoard's scalars and pictures.
+
+A resumed run goes on after its newest checkpoint. What was logged of later steps is dropped: the lines at
+once, TensorBoard's events when they are read, as the new ones say from which step on they replace the old.
+Letters: t frames, H rows, W columns.
+"""
+
+import json
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+from model.trainer import StepResult
+from storage.durable import sync
+
+LOSSES, BOARD, VIDEOS = "losses.jsonl", "tensorboard", "validation"
+STRIP = 6  # frames of a validation video that TensorBoard shows
+
+
+class RunLog:
+    """The open log of a run."""
+
+    def __init__(self, folder: Path, first: int, rate_over: int) -> None:
+        """Go on after `first` steps; the rate is the mean over the last `rate_over` of them."""
+        self.folder = folder
+        cut_lines(folder / LOSSES, first)
+        self.lines = (folder / LOSSES).open("a", buffering=1)
+        self.board = SummaryWriter(folder / BOARD, purge_step=first)
+        self.times: deque[float] = deque([time.monotonic()], maxlen=rate_over + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.lines.close()
+        self.board.close()
+
+    def write(self, step: int, result: StepResult) -> None:
+        """Log one step."""
+        record = {
+            "step": step,
+            "loss": result.loss,
+            "gradient_norm": result.gradient_norm,
+            "learning_rate": result.learning_rate,
+            "by_source": result.by_source,
+        }
+        self.lines.write(json.dumps(record) + "\n")
+        for name in ("loss", "gradient_norm", "learning_rate"):
+            self.board.add_scalar(name, record[name], step)
+        for source, loss in result.by_source.items():
+            self.board.add_scalar(f"loss_by_source/{source}", loss, step)
+        self.times.append(time.monotonic())
+        seconds = self.times[-1] - self.times[0]
+        self.board.add_scalar("steps_per_second", (len(self.times) - 1) / seconds, step)
+
+    def video(self, step: int) -> Path:
+        """The file of a step's validation video."""
+        folder = self.folder / VIDEOS
+        folder.mkdir(exist_ok=True)
+        return folder / f"step-{step + 1:08d}.mp4"
+
+    def show(self, step: int, generated: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+        """Put some frames of a validation video [t, H, W, 3] on TensorBoard's page, the true ones above."""
+        chosen = np.linspace(0, len(generated) - 1, min(STRIP, len(generated))).round().astype(int)
+        rows = [np.concatenate(list(frames[chosen]), axis=1) for frames in (truth, generated)]
+        self.board.add_image("validation", np.concatenate(rows), step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Put on the disk all that was logged."""
+        self.board.flush()
+        sync(self.folder / LOSSES)
+
+
+def cut_lines(path: Path, count: int) -> None:
+    """Drop all lines but the first `count`, in place: at no time are fewer there.
+
+    A kill may have cut the last line short.
+    """
+    with path.open("a+b") as file:
+        file.seek(0)
+        kept = [file.readline() for _ in range(count)]
+        file.truncate(sum(map(len, kept)))
+
+
+def read_losses(folder: Path) -> list[float]:
+    """The loss of every step of a run so far."""
+    return [json.loads(line)["loss"] for line in (folder / LOSSES).read_text().splitlines()]

@@ -1,0 +1,27 @@
+"""The model that a stage of training starts from."""
+
+import torch
+
+from model.config import ModelConfig
+from model.pipeline import ManiVideoPipeline, build_pipeline, read_pipeline
+from model.pretrained import load_pretrained
+from model.training_config import TrainConfig
+from storage.config import load_config
+from storage.errors import InputError
+
+
+def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:
+    """A fresh model, or the saved one that the stage starts from, with the layers that the stage needs."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        if config.init_from is not None:
+            pipeline = read_pipeline(config.init_from)
+        else:
+            assert config.model is not None  # TrainConfig wants exactly one of the two
+            pipeline = build_pipeline(load_config(ModelConfig, config.model))
+        if config.stage == "temporal":
+            pipeline.network.set_temporal(True)
+        load_pretrained(pipeline, config.pretrained)
+    if pipeline.network.settings.with_temporal and config.batch.pick == "scattered":
+        raise InputError("the model has temporal layers: batch.pick must be 'window'", code="config")
+    return pipeline

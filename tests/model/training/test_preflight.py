@@ -1,0 +1,97 @@
+"""A run that cannot end well does not begin, and all that is wrong is said at once."""
+
+import re
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import psutil
+import pytest
+
+from model import preflight
+from model.preflight import prepare
+from model.training_config import TrainConfig
+from storage.errors import InputError
+from storage.manifest import Manifest
+from storage.store import Store
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def changed(config: TrainConfig, **update: object) -> TrainConfig:
+    return TrainConfig.model_validate(config.model_dump() | update)
+
+
+def test_a_run_that_can_begin_says_what_it_found_and_writes_nothing(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs" / "image"
+    ready = prepare(changed(image_config, memory_estimate=True), store, out, resume=False)
+    assert ready.facts["clips"] == "2 hoi, 1 human, 3 object"
+    assert ready.facts["size"].startswith("16 by 16")
+    assert {"memory", f"disk of {tmp_path}"} < ready.facts.keys()
+    assert not out.parent.exists()
+
+
+def test_all_that_is_wrong_is_said_at_once(
+    store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40, 1000))
+    (tmp_path / "model").mkdir()
+    config = changed(image_config, batch={"shares": {"hoi": 1, "object": 1, "human": 1, "robot": 1}})
+    with pytest.raises(InputError) as raised:
+        prepare(config, store, tmp_path, resume=False)
+    assert re.fullmatch(
+        r"3 things to put right: "
+        rf"\(1\) disk of {tmp_path}: found 0\.00 GiB free, wanted .* \(or a smaller keep\); "
+        rf"\(2\) {tmp_path / 'model'} is there already: name another folder; "
+        r"\(3\) batch\.shares: found clips {.*}, wanted clips of robot",
+        str(raised.value),
+    )
+
+
+def test_too_little_memory_is_named_with_what_would_help(
+    store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "available_memory", lambda: 1000)
+    config = changed(image_config, memory_estimate=True, device="cpu")
+    wanted = r"memory: found 0\.00 GiB free, wanted \d.* GiB \(or a smaller batch, accumulate or cache_gib\)"
+    with pytest.raises(InputError, match=wanted):
+        prepare(config, store, tmp_path, resume=False)
+
+
+def test_a_container_s_limit_counts_without_what_its_cache_would_give_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "CGROUP", tmp_path)
+    assert preflight.available_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.5)
+    (tmp_path / "memory.max").write_text("50000\n")
+    (tmp_path / "memory.current").write_text("30000\n")
+    (tmp_path / "memory.stat").write_text("anon 20000\ninactive_file 4000\n")
+    assert preflight.available_memory() == 24_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert preflight.available_memory() > 50_000
+
+
+def test_missing_records_and_sizes_that_do_not_fit_are_named(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    rows = Manifest.read(store, "toy").rows
+    copy = Store(tmp_path / "store")
+    shutil.copytree(store.root, copy.root)
+    lost = next(row for row in rows if row.id == "hoi1/cam0")
+    shutil.rmtree(copy.path("frames", str(lost.frames_key)))
+    wanted = "dataset toy: found records of 1 clips missing, the first hoi1/cam0, wanted all of them"
+    with pytest.raises(InputError, match=wanted):
+        prepare(image_config, copy, tmp_path / "run", resume=False)
+
+
+def test_clips_of_two_sizes_do_not_train_together(
+    store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = iter([(16, 16), (15, 15)] * 3)
+    monkeypatch.setattr("storage.dataset.Dataset.size", lambda *_: next(sizes))
+    with pytest.raises(
+        InputError, match=r"2 things .*wanted one size for all clips; .*wanted multiples of 2"
+    ):
+        prepare(image_config, store, tmp_path, resume=False)
