@@ -125,7 +125,8 @@ def objects_folder(config: BuildConfig, store: Store) -> Path:
     """Return the folder that the objects are in; writes the procedural ones where none is asked for."""
     if config.objects is not None:
         return config.objects
-    return procedural_folder(store.root.parent / "procedural", config.procedural, config.seed)
+    beside = store.root.parent if isinstance(store.root, Path) else Path("data")
+    return procedural_folder(beside / "procedural", config.procedural, config.seed)
 
 
 def build_objects(

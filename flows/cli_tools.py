@@ -76,12 +76,13 @@ def gc(
         _print_usage("would be dropped" if dry_run else "dropped", dropped, as_json)
 
 
-def _existing(store: Path) -> "Store":
-    if not store.is_dir():
-        raise InputError(f"{store}: no such folder", code="missing-folder")
+def _existing(place: Path) -> "Store":
     from storage.store import Store
 
-    return Store(store)
+    store = Store(place)
+    if isinstance(store.root, Path) and not store.root.is_dir():
+        raise InputError(f"{place}: no such folder", code="missing-folder")
+    return store
 
 
 def _print_usage(title: str, usages: dict[str, "Usage"], as_json: bool) -> None:

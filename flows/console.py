@@ -19,7 +19,8 @@ from storage.errors import InputError, StoreError
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130  # what shells call a program that Ctrl-C ended
-USAGE_CODES = {"config", "missing-folder", "unsafe-name"}  # of an InputError: what was asked for is wrong
+# Codes of an InputError that say that what was asked for is wrong.
+USAGE_CODES = {"config", "credentials", "missing-bucket", "missing-folder", "unsafe-name"}
 
 stderr = Console(stderr=True)
 stdout = Console()

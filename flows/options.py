@@ -11,14 +11,9 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_STORE = Path("data/store")
 
 
-def _local_folder(store: Path) -> Path:
-    if store.parts and store.parts[0].endswith(":"):
-        raise typer.BadParameter(f"{store}: records are kept in a local folder")
-    return store
-
-
 StoreOption = Annotated[
-    Path, typer.Option("--store", envvar="MANIVIDEO_STORE", callback=_local_folder, help="Folder of records.")
+    Path,
+    typer.Option("--store", envvar="MANIVIDEO_STORE", help="Folder of records, or s3://BUCKET/PREFIX."),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config value (repeatable).")

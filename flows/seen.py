@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.outcome import Outcome, Planned
+from storage.backend import SEEN
 from storage.digests import digest_bytes
 from storage.manifest import SCHEMA_VERSION, ClipRow
 from storage.records import FramesData, LayersData, ObjectData
-from storage.store import SEEN, Store
+from storage.store import Store
 
 VERSION = 1  # to be raised when an input that is the same comes to something else
 VERSIONS = {data.KIND: data.VERSION for data in (ObjectData, LayersData, FramesData)}
@@ -51,15 +52,15 @@ class Seen:
             self._remember(entry, before, made)
         return made
 
-    def _entry(self, name: str) -> Path:
-        """Return the file that remembers an input."""
+    def _entry(self, name: str) -> str:
+        """Return the name of the file that remembers an input."""
         decides = [VERSION, name, dict(self.settings), VERSIONS, SCHEMA_VERSION]
         digest = digest_bytes(json.dumps(decides, sort_keys=True).encode())  # ASCII: names need not be UTF-8
-        return self.store.root / SEEN / digest[:2] / f"{digest}.json"
+        return f"{SEEN}/{digest[:2]}/{digest}.json"
 
-    def _recall(self, entry: Path) -> Outcome | None:
+    def _recall(self, entry: str) -> Outcome | None:
         try:
-            remembered = json.loads(entry.read_bytes())
+            remembered = json.loads(self.store.backend.read(entry) or b"")
             planned = tuple(Planned(**values) for values in remembered["planned"])
             rows = tuple(ClipRow.from_json(row) for row in remembered["rows"])
             files, paths = remembered["files"], tuple(remembered["paths"])
@@ -68,13 +69,9 @@ class Seen:
         there = all(self.store.has(record.kind, record.key) for record in planned)
         return Outcome(rows, planned, paths=paths) if there and signature(files) == files else None
 
-    def _remember(self, entry: Path, files: Signature, made: Outcome) -> None:
+    def _remember(self, entry: str, files: Signature, made: Outcome) -> None:
         done = replace(made, planned=tuple(replace(planned, reason="") for planned in made.planned))
-        text = json.dumps({"files": files, **asdict(done)})
-        with self.store.writing("what an input came to") as folder:
-            (folder / entry.name).write_text(text, encoding="utf-8")
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            (folder / entry.name).replace(entry)
+        self.store.backend.put(entry, json.dumps({"files": files, **asdict(done)}).encode())
 
 
 def signature(paths: Iterable[str | Path]) -> Signature:

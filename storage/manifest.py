@@ -7,20 +7,16 @@ digest of the clips. <store>/datasets/<name>.jsonl is the newest one; it and all
 """
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
-from filelock import FileLock
-
+from storage.backend import DATASETS, Backend
 from storage.digests import digest_bytes
-from storage.durable import make_folder, sync
 from storage.errors import InputError
-from storage.store import DATASETS, STAGING, Store
+from storage.store import Store
 
 SCHEMA_VERSION = 2
 
@@ -105,71 +101,71 @@ class Manifest:
         return set().union(*(row.records() for row in self.rows))
 
     def write(self, store: Store) -> None:
-        """Write the manifest into a store's datasets, replacing the old one in one step.
+        """Write the manifest into a store's datasets, replacing the old one, whatever it is, in one step.
 
         Whoever changes what is there does it in `update`, which loses nobody else's changes.
         """
-        path, clips = manifest_path(store, self.name), self._clip_lines()
-        version = digest_bytes("".join(clips).encode())[:12]
-        header = _line({"dataset": self.name, "version": version, "schema_version": SCHEMA_VERSION})
-        entries = sorted(self.quarantined, key=lambda entry: (entry.input, entry.code))
-        text = "".join([header, *clips, *(_line({"quarantined": asdict(entry)}) for entry in entries)])
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            return
-        for target in (path.with_suffix("") / f"{version}.jsonl", path):
-            _replace(store, target, text)
+        _replace(store, self.name, lambda _: self)
 
     @classmethod
     def read(cls, store: Store, name: str) -> "Manifest":
         """Read a dataset, or its version `name@version`; InputError where there is none or it is broken."""
-        path = manifest_path(store, name)
-        if not path.is_file():
+        stamp = store.backend.stamp(manifest_name(name))
+        if stamp is None:
             known = ", ".join(dataset_names(store)) or "none"
             raise InputError(f"{store.root}: no dataset {name!r} (there are: {known})", code="no-dataset")
-        stat = path.stat()
-        return _read(path, name, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return _read(store.backend, f"{store.root}", name, stamp)
+
+    def text(self) -> str:
+        """Return the file: the same clips and quarantined inputs always come out as the same bytes."""
+        header = _line({"dataset": self.name, "version": self.version, "schema_version": SCHEMA_VERSION})
+        entries = sorted(self.quarantined, key=lambda entry: (entry.input, entry.code))
+        quarantined = [_line({"quarantined": asdict(entry)}) for entry in entries]
+        return "".join([header, *self._clip_lines(), *quarantined])
 
     def _clip_lines(self) -> list[str]:
         return [_line({"clip": asdict(row)}) for row in sorted(self.rows, key=lambda row: row.id)]
 
 
 def update(store: Store, name: str, change: Callable[[Manifest], Manifest]) -> None:
-    """Replace a dataset by what `change` makes of it, while no other process can."""
-    path = manifest_path(store, name)
-    make_folder(store.root / STAGING)
-    with FileLock(store.root / STAGING / f"{path.name}.lock"):
-        change(read_or_new(store, name)).write(store)
+    """Replace a dataset by what `change` makes of it; what others change meanwhile stays.
+
+    `change` may be called several times, each time with what is there by then.
+    """
+
+    def changed(found: bytes | None) -> Manifest:
+        return change(Manifest(name) if found is None else _parse(found, f"{store.root}", name))
+
+    _replace(store, name, changed)
 
 
 def read_or_new(store: Store, name: str) -> Manifest:
     """Read a dataset's manifest, or begin an empty one."""
-    return Manifest.read(store, name) if manifest_path(store, name).is_file() else Manifest(name)
+    is_there = store.backend.stamp(manifest_name(name)) is not None
+    return Manifest.read(store, name) if is_there else Manifest(name)
 
 
-def manifest_path(store: Store, name: str) -> Path:
-    """Return the file of a dataset's manifest, or of its version `name@version`."""
+def manifest_name(name: str) -> str:
+    """Return the file of a dataset's manifest, or of its version `name@version`, below its store's root."""
     dataset, at, version = name.partition("@")
     if not dataset or (at and not version) or "/" in name or name.startswith("."):
         raise InputError(f"dataset name {name!r}: wanted a plain name", code="unsafe-name")
-    folder = store.root / DATASETS
-    return folder / dataset / f"{version}.jsonl" if version else folder / f"{dataset}.jsonl"
+    return f"{DATASETS}/{dataset}/{version}.jsonl" if version else f"{DATASETS}/{dataset}.jsonl"
 
 
 def dataset_names(store: Store) -> list[str]:
     """Return the names of a store's datasets, sorted."""
-    return sorted(path.stem for path in (store.root / DATASETS).glob("*.jsonl"))
+    files = [PurePosixPath(file) for file in store.backend.files(DATASETS)]
+    return sorted(file.stem for file in files if len(file.parts) == 2 and file.suffix == ".jsonl")
 
 
 def drop_old_versions(store: Store) -> None:
     """Forget all versions of the datasets but the newest."""
-    newest = {name: Manifest.read(store, name).version for name in dataset_names(store)}
-    for folder in (path for path in (store.root / DATASETS).glob("*") if path.is_dir()):
-        if folder.name not in newest:
-            shutil.rmtree(folder)
-            continue
-        for path in folder.glob("*.jsonl"):
-            if path.stem != newest[folder.name]:
-                path.unlink()
+    newest = {f"{name}@{Manifest.read(store, name).version}" for name in dataset_names(store)}
+    keep = {manifest_name(name) for name in newest}
+    for file in store.backend.files(DATASETS):
+        if file.count("/") == 2 and file not in keep:
+            store.backend.remove(file)
 
 
 def assign_split(name: str, test_fraction: float) -> str:
@@ -190,35 +186,40 @@ def assign_object_split(session: str, meshes: Iterable[str], test_fraction: floa
     return ("test" if "test" in splits else "train") if splits else assign_split(session, test_fraction)
 
 
-@lru_cache(maxsize=8)  # every shard of a build asks for it
-def _read(path: Path, name: str, _signature: tuple[int, int, int]) -> Manifest:
-    """Read a manifest's file; the signature tells one version of the file from the next."""
+def _replace(store: Store, name: str, make: Callable[[bytes | None], Manifest]) -> None:
+    """Replace a dataset's file; its version is kept beside it before it is the newest."""
+
+    def made(found: bytes | None) -> bytes:
+        manifest = make(found)
+        data = manifest.text().encode()
+        if data != found:
+            store.backend.put(manifest_name(f"{name}@{manifest.version}"), data)
+        return data
+
+    store.backend.change(manifest_name(name), made)
+
+
+@lru_cache(maxsize=8)  # every shard of a build asks for it; a stamp tells one version from the next
+def _read(backend: Backend, root: str, name: str, _stamp: Hashable) -> Manifest:
+    return _parse(backend.read(manifest_name(name)) or b"", root, name)
+
+
+def _parse(data: bytes, root: str, name: str) -> Manifest:
+    file = f"{root}/{manifest_name(name)}"
     try:
         # Not splitlines: names may hold characters that Unicode counts as line ends.
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        lines = [json.loads(line) for line in data.decode().split("\n") if line]
         found = lines[0]["schema_version"]
         if found != SCHEMA_VERSION:
             advice = "delete it and build or ingest again: its records stay, so that takes little time"
-            message = f"{path}: schema_version: found {found}, wanted {SCHEMA_VERSION} ({advice})"
+            message = f"{file}: schema_version: found {found}, wanted {SCHEMA_VERSION} ({advice})"
             raise InputError(message, code="manifest")
         rows = tuple(ClipRow.from_json(line["clip"]) for line in lines if "clip" in line)
         entries = tuple(Quarantined(**line["quarantined"]) for line in lines if "quarantined" in line)
-    except (LookupError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not a manifest: {error}", code="manifest") from error
+    except (LookupError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not a manifest: {error}", code="manifest") from error
     return Manifest(name, rows, entries)
 
 
 def _line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
-
-
-def _replace(store: Store, path: Path, text: str) -> None:
-    """Put a file into its place, whole."""
-    with store.writing(f"{path.relative_to(store.root)}") as folder:
-        with (folder / path.name).open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        make_folder(path.parent)
-        (folder / path.name).replace(path)
-        sync(path.parent)

@@ -1,14 +1,13 @@
 """Looking after a store: what there is, whether it is still what was written, what nobody needs."""
 
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from storage.durable import num_bytes
+from storage.backend import DIGEST_FILE, SEEN
+from storage.digests import digest_bytes, digest_json
 from storage.errors import InputError
-from storage.groups import defect
 from storage.manifest import Manifest, dataset_names, drop_old_versions
-from storage.store import SEEN, Store
+from storage.store import Store, record_name
 
 RecordId = tuple[str, str]  # kind, key
 Examine = Callable[[RecordId], str | None]
@@ -35,7 +34,7 @@ class Problem:
 
 def status(store: Store) -> dict[str, Usage]:
     """Return counts and bytes by kind."""
-    return {kind: _usage(store, kind, store.keys(kind)) for kind in store.kinds()}
+    return _usages({kind: store.backend.sizes(kind) for kind in store.kinds()})
 
 
 def verify(store: Store, mapper: Mapper = map) -> list[Problem]:
@@ -44,9 +43,29 @@ def verify(store: Store, mapper: Mapper = map) -> list[Problem]:
     mapper: calls a function on every record, as the built-in `map` does (threads, a progress bar).
     """
     records = store.records()
-    reasons = mapper(lambda record: defect(store.path(*record)), records)
+    reasons = mapper(lambda record: defect(store, *record), records)
     problems = [Problem(*record, reason) for record, reason in zip(records, reasons, strict=True) if reason]
     return problems + missing_records(store)
+
+
+def defect(store: Store, kind: str, key: str) -> str | None:
+    """Read a record again and say what is not as it was written; None where nothing is."""
+    digests, written = {}, None
+    try:
+        for name, data in store.backend.contents(record_name(kind, key)):
+            if name == DIGEST_FILE:
+                written = data.decode(errors="replace")
+            else:
+                digests[name] = digest_bytes(data)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if written is None:
+        return f"{DIGEST_FILE} is missing"
+    if digest_json(digests) != written:
+        return "its bytes are not those that were written"
+    if store.open(kind, key).recipe.key != key:
+        return "its key is not that of its recipe"
+    return None
 
 
 def missing_records(store: Store) -> list[Problem]:
@@ -85,24 +104,28 @@ def gc(store: Store, *, dry_run: bool = False) -> dict[str, Usage]:
     Raises StoreError while a build is at work, InputError where a dataset cannot be read: nothing goes then.
     """
     if dry_run:
-        return _unneeded(store)[1]
+        return _usages(_unneeded(store))
     with store.alone():
-        records, usages = _unneeded(store)
-        for kind, key in records:
-            store.discard(kind, key)
+        unneeded = _unneeded(store)
+        for kind, of_kind in unneeded.items():
+            for key in of_kind:
+                store.discard(kind, key)
         drop_old_versions(store)
-        shutil.rmtree(store.root / SEEN, ignore_errors=True)
+        store.backend.remove(SEEN)
     store.clear_staging()
-    return usages
+    return _usages(unneeded)
 
 
-def _unneeded(store: Store) -> tuple[list[RecordId], dict[str, Usage]]:
+def _unneeded(store: Store) -> dict[str, dict[str, int]]:
+    """Return the bytes of each record that no dataset needs, by kind and key."""
     keep = referenced_records(store)
-    records = [record for record in store.records() if record not in keep]
-    kinds = sorted({kind for kind, _ in records})
-    usages = {kind: _usage(store, kind, [key for k, key in records if k == kind]) for kind in kinds}
-    return records, usages
+    sizes = {kind: store.backend.sizes(kind) for kind in store.kinds()}
+    unneeded = {
+        kind: {key: size for key, size in of_kind.items() if (kind, key) not in keep}
+        for kind, of_kind in sizes.items()
+    }
+    return {kind: of_kind for kind, of_kind in unneeded.items() if of_kind}
 
 
-def _usage(store: Store, kind: str, keys: Sequence[str]) -> Usage:
-    return Usage(len(keys), sum(num_bytes(store.path(kind, key)) for key in keys))
+def _usages(sizes: Mapping[str, Mapping[str, int]]) -> dict[str, Usage]:
+    return {kind: Usage(len(of_kind), sum(of_kind.values())) for kind, of_kind in sizes.items() if of_kind}

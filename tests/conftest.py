@@ -1,8 +1,12 @@
 """Fixtures that every test folder shares."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import httpx
 import pytest
 from hypothesis import settings
 
@@ -18,3 +22,32 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set MANIVIDEO_SHARED_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """A local server that speaks S3."""
+    from moto.server import ThreadedMotoServer  # takes seconds to load
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A place in an empty bucket, which the environment's variables lead to."""
+    variables = {
+        "AWS_ENDPOINT_URL": s3_address,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "reader",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid4().hex}"
+    httpx.put(f"{s3_address}/{name}").raise_for_status()
+    return f"s3://{name}/some/prefix"

@@ -23,10 +23,11 @@ from render.layers import LayersConfig
 from render.procedural_objects import OBJECT_KINDS, procedural_object
 from render.six_views import SixViewConfig
 from render.trajectories import seed_generator
+from storage.backend import DATASETS, STAGING
 from storage.digests import digest_file
 from storage.errors import StoreError
 from storage.sources.glb_writer import write_glb
-from storage.store import DATASETS, STAGING, Store
+from storage.store import Store, record_name
 from storage.upkeep import drop_damaged, verify
 
 KILLS = int(os.environ.get("MANIVIDEO_KILLS", "4"))
@@ -183,7 +184,10 @@ def test_a_truncated_record_is_found_dropped_and_made_again(
     store = Store(tmp_path / "store")
     build(objects, store.root)
     kind, key = store.records()[0]
-    file = max(store.path(kind, key).rglob("*"), key=lambda path: path.is_file() * path.stat().st_size)
+    file = max(
+        (store.root / record_name(kind, key)).rglob("*"),
+        key=lambda path: path.is_file() * path.stat().st_size,
+    )
     file.write_bytes(file.read_bytes()[:-1])
     problems = verify(store)
     assert [(problem.kind, problem.key) for problem in problems] == [(kind, key)]

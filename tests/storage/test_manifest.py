@@ -1,15 +1,11 @@
-"""Manifests: versions, splits, and what is replaced; two processes that write at once lose nothing."""
+"""Manifests: versions, splits, and what is replaced."""
 
 import json
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import storage.manifest
 from storage.errors import InputError
 from storage.manifest import (
     SCHEMA_VERSION,
@@ -58,16 +54,6 @@ def test_manifest_reads_back_equal_and_sorted(store: Store) -> None:
     assert sorted(p.name for p in path.parent.iterdir()) == ["demo", "demo.jsonl"]
 
 
-def test_every_version_stays_readable(store: Store) -> None:
-    Manifest("demo", (ROW,)).write(store)
-    first = Manifest.read(store, "demo")
-    Manifest("demo").write(store)
-    assert Manifest.read(store, "demo").rows == ()
-    assert Manifest.read(store, f"demo@{first.version}").rows == (ROW,)
-    with pytest.raises(InputError, match="no dataset 'demo@0'"):
-        Manifest.read(store, "demo@0")
-
-
 def test_the_version_is_that_of_the_clips(store: Store) -> None:
     manifest = Manifest("demo", (ROW,))
     assert replace(manifest, quarantined=(Quarantined("a", "b", "c"),)).version == manifest.version
@@ -89,28 +75,6 @@ def test_update_replaces_its_sessions_and_folders_alone() -> None:
     updated = Manifest("demo", rows, entries).updated([new], [again], sessions=["a"], paths=["/captures/a"])
     assert [row.id for row in updated.rows] == ["b/c/x", "b/c/y", "a/w"]
     assert [entry.input for entry in updated.quarantined] == ["b/c", "a"]
-
-
-def test_two_processes_that_update_at_once_lose_nothing(store: Store) -> None:
-    script = """
-        import sys
-        from dataclasses import replace
-        from pathlib import Path
-        from storage.manifest import Manifest, update
-        from storage.store import Store
-        from tests.storage.test_manifest import ROW
-
-        name, store = sys.argv[1], Store(Path(sys.argv[2]))
-        for number in range(25):
-            row = replace(ROW, id=f"{name}{number}/front", session=f"{name}{number}")
-            update(store, "demo", lambda manifest: manifest.updated([row], [], sessions=[row.session]))
-    """
-    root = Path(storage.manifest.__file__).parents[1]
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    writers = [subprocess.Popen([*command, name, str(store.root)], cwd=root) for name in ("a", "b")]
-    assert [writer.wait() for writer in writers] == [0, 0]
-    sessions = {row.session for row in Manifest.read(store, "demo").rows}
-    assert sessions == {f"{name}{number}" for name in "ab" for number in range(25)}
 
 
 def test_a_change_that_fails_leaves_the_dataset(store: Store) -> None:

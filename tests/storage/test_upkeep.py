@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from storage.errors import InputError, StoreError
-from storage.manifest import ClipRow, Manifest, manifest_path
+from storage.manifest import ClipRow, Manifest, manifest_name
 from storage.recipe import Recipe
-from storage.store import Store
+from storage.store import Store, record_name
 from storage.upkeep import (
     Problem,
     drop_damaged,
@@ -51,7 +51,7 @@ def row(layers_key: str) -> ClipRow:
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "digest", "attributes"])
 def test_verify_finds_damage(store: Store, damage: str) -> None:
     assert verify(store) == []
-    folder = store.path("layers", RECIPES[0].key)
+    folder = store.root / record_name("layers", RECIPES[0].key)
     shard = folder / "values" / "c" / "0" / "0" / "0"
     data = bytearray(shard.read_bytes())
     if damage == "flip":
@@ -82,7 +82,7 @@ def test_verify_reports_what_datasets_need_and_the_store_lacks(store: Store) -> 
 
 def test_verify_reports_a_dataset_that_cannot_be_read(store: Store) -> None:
     Manifest("whole", (row("ab" * 32),)).write(store)
-    manifest_path(store, "torn").write_text('{"dataset": "to')
+    (store.root / manifest_name("torn")).write_text('{"dataset": "to')
     torn, lost = verify(store)
     assert (torn.kind, torn.key) == ("dataset", "torn")
     assert lost.key == "ab" * 32
@@ -119,7 +119,7 @@ def test_gc_drops_what_no_dataset_needs_now(store: Store) -> None:
 
 def test_gc_drops_nothing_where_a_dataset_cannot_be_read(store: Store) -> None:
     Manifest("demo").write(store)
-    manifest_path(store, "demo").write_text("{")
+    (store.root / manifest_name("demo")).write_text("{")
     with pytest.raises(InputError, match=r"demo\.jsonl"):
         gc(store)
     assert len(store.keys("layers")) == 3

@@ -19,9 +19,10 @@ from render.layers import LayersConfig
 from render.procedural_objects import procedural_object
 from render.six_views import SixViewConfig
 from render.trajectories import seed_generator
+from storage.backend import SEEN
 from storage.recipe import Recipe
 from storage.sources.glb_writer import write_glb
-from storage.store import SEEN, Store
+from storage.store import Store, record_name
 from tests.bench.harness import Table
 
 NUM_OBJECTS = 10_000
@@ -77,7 +78,7 @@ def build_all(config: BuildConfig, store: Store) -> None:
 def make_folders(item: Item, recipes: Mapping[str, Recipe], job: ObjectJob) -> None:
     """Stand for writing an object's records."""
     for recipe in recipes.values():
-        job.store.path(recipe.kind, recipe.key).mkdir(parents=True, exist_ok=True)
+        (job.store.root / record_name(recipe.kind, recipe.key)).mkdir(parents=True, exist_ok=True)
 
 
 def cpu_seconds(config: BuildConfig, store: Store) -> float:

@@ -1,0 +1,77 @@
+"""Verbs that use a store take a bucket for one, and make in it what they make in a folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from flows.cli import app
+from storage.backend import DATASETS
+from storage.dataset import Dataset
+from storage.store import Store, record_name
+from tests.flows.conftest import MakeSession
+
+SMALL = ("--set", "layers.size=32", "--set", "six_views.size=32")
+THREE_FRAMES = ("--set", "num_frames=3")
+
+
+def manivideo(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def told(*arguments: str | Path) -> dict[str, object]:
+    result = manivideo(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    values: dict[str, object] = json.loads(result.stdout.splitlines()[-1])
+    return values
+
+
+def everything(store: Store) -> dict[str, dict[str, bytes]]:
+    """Return the bytes of every record and every dataset."""
+    records = [record_name(kind, key) for kind, key in store.records()]
+    files = {name: store.backend.read(name) or b"" for name in store.backend.files(DATASETS)}
+    return {DATASETS: files, **{record: dict(store.backend.contents(record)) for record in records}}
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_dataset_made_in_a_bucket_equals_one_made_in_a_folder(
+    objects: Path, make_session: MakeSession, bucket: str, tmp_path: Path
+) -> None:
+    session = make_session("cup-1")
+    for place in (bucket, tmp_path / "store"):
+        build = ("build", "--objects", objects, "--store", place, *SMALL, *THREE_FRAMES)
+        assert told(*build)["built"] == {"frames": 2, "layers": 2, "object": 2}
+        ingest = ("ingest", session, "--store", place, *SMALL)
+        assert told(*ingest)["built"] == {"frames": 2, "layers": 2}  # the box is known already
+        assert told(*build)["built"] == told(*ingest)["built"] == {}
+    far, near = Store(bucket), Store(tmp_path / "store")
+    assert everything(far) == everything(near)
+    datasets = [Dataset.open(store, "captures") for store in (far, near)]
+    windows = [dataset.read(dataset.rows()[0], 1, 2) for dataset in datasets]
+    for name, values in vars(windows[0]).items():
+        assert np.array_equal(values, getattr(windows[1], name), equal_nan=values.dtype.kind == "f"), name
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_bucket_is_counted_verified_and_cleaned(objects: Path, bucket: str) -> None:
+    assert manivideo("build", "--objects", objects, "--store", bucket, *SMALL, *THREE_FRAMES).exit_code == 0
+    status = told("store", "status", "--store", bucket)
+    assert {kind: usage["records"] for kind, usage in status.items()} == {
+        "frames": 2,
+        "layers": 2,
+        "object": 2,
+    }
+    assert manivideo("store", "verify", "--store", bucket).exit_code == 0
+    assert len(told("licences", "objects", "--store", bucket)["objects"]) == 2
+    Store(bucket).backend.remove("datasets/objects.jsonl")
+    assert set(told("store", "gc", "--store", bucket)) == {"frames", "layers", "object"}
+    assert told("store", "status", "--store", bucket) == {}
+
+
+def test_a_bucket_that_is_not_there_is_wrong_usage(bucket: str) -> None:
+    result = manivideo("store", "status", "--store", "s3://nowhere/x")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "s3://nowhere/x: no such bucket: make it first, or correct the address" in line
