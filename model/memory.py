@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from model.clip_context import context_shape
 from model.conditions import NUM_REFERENCES, Conditions
 from model.trainer import NoisedClips, Trainer
 
@@ -31,7 +32,7 @@ aten = torch.ops.aten
 class MemoryEstimate:
     """Bytes that training holds at its peak."""
 
-    weights: int  # of network and codec
+    weights: int  # of network, codec and image encoder
     moments: int  # of the optimizer
     average: int  # averaged weights
     step: int  # gradients, activations and intermediate results, where they are most
@@ -83,9 +84,10 @@ class LiveBytes(TorchDispatchMode):
 
 def estimate_memory(trainer: Trainer, height: int, width: int) -> MemoryEstimate:
     """What training on pictures of height × width pixels needs; computes nothing and allocates nothing."""
+    modules = (trainer.network, trainer.codec, trainer.image_encoder)
     averaged = trainer.parameters if trainer.state.ema is not None else []
     return MemoryEstimate(
-        weights=num_bytes(trainer.network) + num_bytes(trainer.codec),
+        weights=sum(num_bytes(module) for module in modules if module is not None),
         moments=sum(
             (1 if group.get("use_muon") else 2) * parameter.nbytes  # Adam keeps two, Muon one
             for group in trainer.state.optimizer.param_groups
@@ -129,6 +131,7 @@ def clips_without_contents(trainer: Trainer, height: int, width: int) -> NoisedC
             normals=empty(b, t, layers, 3, height, width),
             confidence=empty(b, t, layers, height, width),
             references=empty(b, NUM_REFERENCES, *latent),
+            context=empty(b, *context_shape(settings)),
             points=empty(b, NUM_POINTS, 3),
             skeleton=empty(b, t, 3, height, width),
         ),
