@@ -151,6 +151,10 @@ def doctor(
         str | None,
         typer.Option("--motion-modules", metavar="DIR", help="Folder or hub id of AnimateDiff's."),
     ] = None,
+    image_encoder: Annotated[
+        str | None,
+        typer.Option("--image-encoder", metavar="DIR", help="Folder or hub id with CLIP's image_encoder/."),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -159,7 +163,9 @@ def doctor(
         from flows.doctor import examine
         from model.pretrained import PretrainedConfig
 
-        weights = PretrainedConfig(stable_diffusion=stable_diffusion, motion_modules=motion_modules)
+        weights = PretrainedConfig(
+            stable_diffusion=stable_diffusion, motion_modules=motion_modules, image_encoder=image_encoder
+        )
         checks = examine(mano, weights)
         if as_json:
             print_json({check.name: asdict(check) for check in checks})

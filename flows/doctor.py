@@ -11,6 +11,8 @@ import imageio_ffmpeg
 import torch
 
 from model.pretrained import (
+    IMAGE_ENCODER,
+    IMAGE_ENCODER_FILES,
     MOTION_MODULES,
     MOTION_MODULES_FILES,
     STABLE_DIFFUSION,
@@ -82,9 +84,11 @@ def _weights(config: PretrainedConfig) -> list[Check]:
     """The public weights that sd15 starts from: where the config says, else in the hub's cache."""
     stable_diffusion = config.stable_diffusion or STABLE_DIFFUSION
     motion_modules = config.motion_modules or MOTION_MODULES
+    image_encoder = config.image_encoder or IMAGE_ENCODER
     return [
         _source("SD 1.5 weights", stable_diffusion, STABLE_DIFFUSION_FILES),
         _source("AnimateDiff weights", motion_modules, MOTION_MODULES_FILES),
+        _source("CLIP image encoder", image_encoder, IMAGE_ENCODER_FILES),
     ]
 
 

@@ -1,7 +1,8 @@
 """AppearanceNet R (paper, Sec. 3.2.2; Fig. 2): features of the reference pictures at every attention site.
 
 A UNet of the denoising UNet's shape that looks at clean latents (t = 0), once a clip.
-Letters: b clips, r references, c latent channels, C channels of a site, h×w its size.
+Letters: b clips, r references, c latent channels, C channels of a site, h×w its size, k context tokens, d
+context width.
 """
 
 import torch
@@ -19,7 +20,7 @@ class AppearanceNet(nn.Module):
         end_at_last_site(self.unet)
 
     def forward(self, references: Tensor, context: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Latents [b, r, c, h, w], context [1, k, d] → f_1 … f_8 [b, r, C, h, w] by site and presence [b, r].
+        """Latents [b, r, c, h, w], context [b, k, d] → f_1 … f_8 [b, r, C, h, w] by site and presence [b, r].
 
         An absent reference (all zeros) is not run through R: its features are exactly zero.
         """
@@ -27,6 +28,7 @@ class AppearanceNet(nn.Module):
         looked_at = present.clone()
         looked_at[0, 0] |= ~present.any()  # diffusers' attention does not run on an empty batch
         seen, counted = references[looked_at], present[looked_at]  # [n, c, h, w], [n]
+        contexts = context[:, None].expand(-1, references.shape[1], -1, -1)[looked_at]  # [n, k, d]
         collected: list[Tensor] = []
 
         def visit(_: int, features: Tensor) -> Tensor:
@@ -36,5 +38,5 @@ class AppearanceNet(nn.Module):
             return features
 
         timestep = torch.zeros((), device=references.device)
-        walk(self.unet, seen, timestep, context.expand(len(seen), -1, -1), visit)
+        walk(self.unet, seen, timestep, contexts, visit)
         return collected, present

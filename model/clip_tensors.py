@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
 
-from model.conditions import OBJECT_LAYER, Conditions
+from model.clip_context import clip_context
+from model.conditions import FIRST_OBJECT_SLOT, OBJECT_LAYER, Conditions
 from storage.dataset import ClipWindow
 
 NUM_VIEWS = 6
-BACKGROUND_SLOT, FIRST_OBJECT_SLOT = 6, 7  # O_B and f_8, after the six views O_I
 VIEW_BACKGROUND = 255  # white behind the object's views and its first-frame crop
 NORMAL_STEPS = 127  # storage keeps whole steps of 1/127, so int8 loses nothing
 
@@ -108,14 +109,16 @@ def encode_references(references: ReferenceTensors, codec: Codec) -> Tensor:
     return latents * references.present[..., None, None, None].to(latents)
 
 
-def assemble(clips: FrameTensors, references: Tensor, points: Tensor) -> Conditions:
-    """Conditions of b clips from their frames, encoded references [b, 8, c, h, w] and points [b, P, 3]."""
+def assemble(clips: FrameTensors, references: Tensor, context: Tensor, points: Tensor) -> Conditions:
+    """Conditions of b clips from their frames, references as latents [b, 8, c, h, w] and as CLIP's tokens
+    [b, k, d], and points [b, P, 3]."""
     b, t, _, channels, height, width = clips.normals.shape
     no_skeleton = torch.zeros((), device=points.device)  # S: no source has one yet
     return Conditions(
         normals=clips.normals.float() / NORMAL_STEPS,
         confidence=clips.confidence.float(),
         references=references,
+        context=context,
         points=points,
         skeleton=no_skeleton.expand(b, t, channels, height, width),
     )
@@ -125,6 +128,7 @@ def assemble(clips: FrameTensors, references: Tensor, points: Tensor) -> Conditi
 def conditions_from_window(
     window: ClipWindow,
     codec: Codec,
+    image_encoder: CLIPVisionModelWithProjection | None = None,
     *,
     first_object: NDArray[np.uint8] | bool = False,
     device: torch.device | str = "cpu",
@@ -132,7 +136,7 @@ def conditions_from_window(
     """Conditions of one clip, b = 1, on the CPU, from a window that begins with its first frame.
 
     `first_object` fills f_8 with a picture [h, w, 3], or with the object as it is seen in that frame;
-    `device` is where the codec works.
+    `device` is where codec and image encoder work.
     """
     references = stack([ReferenceTensors.from_window(window)])
     if isinstance(first_object, np.ndarray):
@@ -141,7 +145,8 @@ def conditions_from_window(
     else:
         references.present[0, FIRST_OBJECT_SLOT] &= first_object
     latents = encode_references(move(references, device), codec).cpu()
-    return assemble(stack([FrameTensors.from_window(window)]), latents, references.points)
+    context = clip_context(image_encoder, references.pictures, references.present).cpu()
+    return assemble(stack([FrameTensors.from_window(window)]), latents, context, references.points)
 
 
 def composite(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 NUM_REFERENCES = 8  # six views O_I, the human or background picture O_B, the optional first-frame object f_8
+FRONT_SLOT, BACKGROUND_SLOT, FIRST_OBJECT_SLOT = 0, 6, 7  # the front view, O_B and f_8 among them
 OBJECT_LAYER = 0  # H_o: the object comes first among the layers
 FRAME_FIELDS = ("normals", "confidence", "skeleton")  # those with a time axis: the motion
 
@@ -22,6 +23,7 @@ class Conditions:
     normals: Tensor  # H: [b, t, L, 3, H, W] in [-1, 1], 0 where the layer is empty
     confidence: Tensor  # D: [b, t, L, H, W] in [0, 1], 0 where the layer is empty
     references: Tensor  # O_I, O_B and f_8 as latents: [b, 8, c, h, w]
+    context: Tensor  # CLIP's tokens of the front view and O_B: [b, k, d]; k = 0: the network has its own
     points: Tensor  # P: [b, P, 3] in the object's canonical frame
     skeleton: Tensor  # S: [b, t, 3, H, W] in [0, 1], 0 where nothing is drawn
 
@@ -71,13 +73,16 @@ class Conditions:
         """The same clips with everything absent."""
         return self._map(_zeros)
 
-    def check(self, num_layers: int, latent_channels: int, factor: int) -> None:
+    def check(
+        self, num_layers: int, latent_channels: int, factor: int, context: tuple[int, int] = (0, 0)
+    ) -> None:
         """Raise ValueError naming each tensor whose shape does not fit the normals' and the model's."""
         b, t, _, _, height, width = self.normals.shape
         wanted = {
             "normals": (b, t, num_layers, 3, height, width),
             "confidence": (b, t, num_layers, height, width),
             "references": (b, NUM_REFERENCES, latent_channels, height // factor, width // factor),
+            "context": (b, *context),
             "points": (b, self.points.shape[1], 3),
             "skeleton": (b, t, 3, height, width),
         }

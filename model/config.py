@@ -26,10 +26,11 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     """Pixels of a picture along each side of a latent cell."""
     unet: UNetConfig = UNetConfig()
     """The denoising UNet and AppearanceNet."""
-    context: Literal["empty", "learned"] = "empty"
-    """What the UNet's own cross-attention sees: the empty prompt's embedding (zeros until set) or learned."""
+    context: Literal["empty", "learned", "clip_image"] = "empty"
+    """What the UNets' own cross-attention sees: the empty prompt's embedding (zeros until set), tokens that
+    are learned, or CLIP's embeddings of the front view and O_B (`pretrained.image_encoder` names CLIP)."""
     context_tokens: int = 77
-    """Tokens of that context."""
+    """Tokens of the empty prompt, or learned."""
     guider: GuiderConfig = GuiderConfig()
     """G and G_1."""
     tokens: TokensConfig = TokensConfig()

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from model.clip_tensors import FIRST_OBJECT_SLOT, FrameTensors, ReferenceTensors, move, num_bytes, stack
+from model.clip_tensors import FrameTensors, ReferenceTensors, move, num_bytes, stack
+from model.conditions import FIRST_OBJECT_SLOT
 from storage.dataset import Dataset
 from storage.errors import InputError
 from storage.manifest import ClipRow

@@ -43,15 +43,23 @@ class FrameEncoding:
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Encoded conditions of a clip."""
+class ClipEncoding:
+    """What the UNet is told of each clip, the same for all its frames and noise levels."""
 
-    references: tuple[SiteReferences, ...]  # by site, the same for all frames
+    context: Tensor  # of the UNet's own cross-attention: [b, k, d]
+    references: tuple[SiteReferences, ...]  # R([O_I, O_B]), by site
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded conditions of b clips."""
+
+    per_clip: ClipEncoding
     per_frame: FrameEncoding
 
     def frames(self, start: int, stop: int) -> "Encoded":
-        """Frames [start, stop) of the clip, on the references' device."""
-        device = self.references[0].device
+        """Frames [start, stop) of the clips, where the references are."""
+        device = self.per_clip.context.device
         return replace(self, per_frame=self.per_frame.frames(start, stop).to(device))
 
 
@@ -103,19 +111,19 @@ class DenoisingUNet(nn.Module):
         """The added layers, by site."""
         return cast(list[SiteLayers], list(self.sites))
 
-    def forward(self, z: Tensor, timestep: Tensor, context: Tensor, encoded: Encoded) -> Tensor:
-        """z_t [b, t, c, h, w], timestep [b] or [b, t], context [1, k, d] → prediction [b, t, c, h, w]."""
+    def forward(self, z: Tensor, timestep: Tensor, encoded: Encoded) -> Tensor:
+        """z_t [b, t, c, h, w], timestep [b] or [b, t] → prediction [b, t, c, h, w]."""
         b, t = z.shape[:2]
 
         def visit(index: int, features: Tensor) -> Tensor:
-            arguments = (features, encoded.references[index], encoded.per_frame)
+            arguments = (features, encoded.per_clip.references[index], encoded.per_frame)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 return checkpoint(self.sites[index], *arguments, use_reentrant=False)
             return self.sites[index](*arguments)
 
         latents, guidance = z.flatten(0, 1), encoded.per_frame.guidance.flatten(0, 1)
         steps = timestep.reshape(b, -1).expand(b, t).flatten()
-        contexts = context.expand(b * t, -1, -1)
+        contexts = encoded.per_clip.context.repeat_interleave(t, dim=0)  # [b·t, k, d]
         if self.inject == "latent":
             features = walk(self.unet, latents + guidance, steps, contexts, visit)
         else:

@@ -125,6 +125,7 @@ def generate(
     conditions = conditions_from_window(
         window,
         pipeline.codec,
+        pipeline.image_encoder,
         first_object=config.first_object if first_object is None else first_object,
         device=pipeline._execution_device,
     )

@@ -41,10 +41,6 @@ class SiteReferences:
     keys: Tensor | None  # [b, a, r·h·w, C/a]
     values: Tensor | None  # [b, a, r·h·w, C/a]
 
-    @property
-    def device(self) -> torch.device:
-        return next(tensor.device for tensor in (self.tapped, self.keys) if tensor is not None)
-
 
 class ReferenceTaps(nn.Module):
     """Eq. 3's convolution: identity on f_0 and zero on the references until trained."""

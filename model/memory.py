@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from model.clip_context import context_shape
 from model.conditions import NUM_REFERENCES, Conditions
 from model.objective import NoisedClips, Objective
 from model.trainer import Trainer
@@ -33,7 +34,7 @@ aten = torch.ops.aten
 class MemoryEstimate:
     """Bytes that training holds at its peak."""
 
-    weights: int  # of network and codec
+    weights: int  # of network, codec and image encoder
     moments: int  # of the optimizer
     average: int  # averaged weights
     step: int  # gradients, activations and intermediate results, where they are most
@@ -85,9 +86,10 @@ class LiveBytes(TorchDispatchMode):
 
 def estimate_memory(trainer: Trainer, height: int, width: int) -> MemoryEstimate:
     """What training on pictures of height × width pixels needs; computes nothing and allocates nothing."""
+    modules = (trainer.network, trainer.codec, trainer.image_encoder)
     averaged = trainer.parameters if trainer.state.ema is not None else []
     return MemoryEstimate(
-        weights=num_bytes(trainer.network) + num_bytes(trainer.codec),
+        weights=sum(num_bytes(module) for module in modules if module is not None),
         moments=num_moment_bytes(trainer),
         average=sum(parameter.nbytes for parameter in averaged),
         step=peak_of_step(trainer, height, width),
@@ -141,6 +143,7 @@ def clips_without_contents(trainer: Trainer, height: int, width: int) -> NoisedC
             normals=empty(b, t, layers, 3, height, width),
             confidence=empty(b, t, layers, height, width),
             references=empty(b, NUM_REFERENCES, *latent),
+            context=empty(b, *context_shape(settings)),
             points=empty(b, NUM_POINTS, 3),
             skeleton=empty(b, t, 3, height, width),
         ),

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from model.appearance_net import AppearanceNet
 from model.conditions import Conditions
 from model.config import NetworkConfig
-from model.denoising_unet import DenoisingUNet, Encoded, FrameEncoding
-from model.fusion import SiteReferences
+from model.denoising_unet import ClipEncoding, DenoisingUNet, Encoded, FrameEncoding
 from model.mlo_embedding import MloEmbedding
 from model.object_embedding import ObjectEmbedding
 from model.pose_guider import PoseGuider
@@ -47,11 +46,10 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
             MloEmbedding(config.num_layers, context_dim, config.tokens) if config.mlo == "full" else None
         )
         self.object_embedding = ObjectEmbedding(context_dim, config.tokens)
-        context = torch.zeros(1, config.context_tokens, context_dim)
         if config.context == "learned":
-            self.context = nn.Parameter(torch.randn_like(context) / context_dim**0.5)
-        else:
-            self.register_buffer("context", context)
+            self.context = nn.Parameter(torch.randn(1, config.context_tokens, context_dim) / context_dim**0.5)
+        elif config.context == "empty":
+            self.register_buffer("context", torch.zeros(1, config.context_tokens, context_dim))
         self.set_temporal(config.with_temporal)
 
     def set_temporal(self, enabled: bool) -> None:
@@ -83,16 +81,18 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
 
     def encode(self, conditions: Conditions) -> Encoded:
         """Everything that does not depend on the noise level."""
-        return Encoded(self.encode_references(conditions.references), self.encode_frames(conditions))
+        appearance = self.encode_references(conditions.references, conditions.context)
+        return Encoded(appearance, self.encode_frames(conditions))
 
     @apply_forward_hook
-    def encode_references(self, references: Tensor) -> tuple[SiteReferences, ...]:
-        """R on latents [b, 8, c, h, w], projected for each site (Eq. 3)."""
-        features, present = self.appearance_net(references, self.context)
-        return tuple(
-            layers.fusion.project(site_features, present)
-            for layers, site_features in zip(self.denoising_unet.layers, features, strict=True)
-        )
+    def encode_references(self, references: Tensor, context: Tensor) -> ClipEncoding:
+        """R on latents [b, 8, c, h, w], projected for each site (Eq. 3), beside CLIP's tokens [b, k, d] or,
+        where the network has a context of its own, that."""
+        if self.settings.context != "clip_image":
+            context = self.context.expand(len(references), -1, -1)
+        features, present = self.appearance_net(references, context)
+        sites = zip(self.denoising_unet.layers, features, strict=True)
+        return ClipEncoding(context, tuple(layers.fusion.project(maps, present) for layers, maps in sites))
 
     @apply_forward_hook
     def encode_frames(self, conditions: Conditions) -> FrameEncoding:
@@ -119,4 +119,4 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
 
     def forward(self, z: Tensor, timestep: Tensor, encoded: Encoded) -> Tensor:
         """z_t [b, t, c, h, w] at timestep [b], or [b, t] → the predicted v, ε or z_0 [b, t, c, h, w]."""
-        return self.denoising_unet(z, timestep, self.context, encoded)
+        return self.denoising_unet(z, timestep, encoded)

@@ -6,6 +6,7 @@ Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,13 +14,14 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
 
 from model.checkpoint import UNREADABLE
+from model.clip_context import context_shape
 from model.codec import Codec, PixelUnshuffleCodec, VaeCodec, build_codec
 from model.conditions import Conditions
 from model.config import ModelConfig
-from model.denoising_unet import Encoded, join_frames
-from model.fusion import SiteReferences
+from model.denoising_unet import ClipEncoding, Encoded, join_frames
 from model.network import ManiVideoNetwork
 from model.sampling import SamplingConfig, draw_noise, guidance_branches
 from model.schedule import build_sampler, build_scheduler
@@ -35,22 +37,25 @@ class VideoOutput(BaseOutput):
 
 
 class ManiVideoPipeline(DiffusionPipeline):
-    """Network, codec and scheduler; saved and loaded as one folder."""
+    """Network, codec, scheduler and, for `context: clip_image`, CLIP's encoder; saved as one folder."""
 
-    model_cpu_offload_seq = "network->codec"  # for enable_model_cpu_offload
+    model_cpu_offload_seq = "image_encoder->network->codec"  # for enable_model_cpu_offload
+    _optional_components: ClassVar = ["image_encoder"]
 
     network: ManiVideoNetwork
     codec: Codec
     scheduler: DDIMScheduler
+    image_encoder: CLIPVisionModelWithProjection | None
 
     def __init__(
         self,
         network: ManiVideoNetwork,
         codec: PixelUnshuffleCodec | VaeCodec,
         scheduler: DDIMScheduler,
+        image_encoder: CLIPVisionModelWithProjection | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(network=network, codec=codec, scheduler=scheduler)
+        self.register_modules(network=network, codec=codec, scheduler=scheduler, image_encoder=image_encoder)
 
     @torch.no_grad()
     def __call__(
@@ -91,7 +96,9 @@ class ManiVideoPipeline(DiffusionPipeline):
     def check(self, conditions: Conditions, sampling: SamplingConfig) -> None:
         """Raise ValueError where conditions or windows do not fit the network."""
         settings, longest = self.network.settings, self.network.settings.temporal.max_frames
-        conditions.check(settings.num_layers, settings.latent_channels, settings.factor)
+        conditions.check(
+            settings.num_layers, settings.latent_channels, settings.factor, context_shape(settings)
+        )
         if settings.with_temporal and sampling.window.length > longest:
             raise ValueError(f"windows of {sampling.window.length} frames, but position codes for {longest}")
 
@@ -103,18 +110,18 @@ class ManiVideoPipeline(DiffusionPipeline):
         device, dtype, length = self._execution_device, self.network.dtype, sampling.window.length
         waits = torch.device("cpu") if conditions.num_frames > length else device
         encoded: list[tuple[float, Encoded]] = []
-        references: tuple[Tensor, tuple[SiteReferences, ...]] | None = None
+        appearance: tuple[Tensor, ClipEncoding] | None = None
         for weight, branch in guidance_branches(conditions, sampling):
             stretches = [
                 self.network.encode_frames(branch.frames(start, start + length).to(device, dtype)).to(waits)
                 for start in range(0, branch.num_frames, length)
             ]
             if (
-                references is None or references[0] is not branch.references
+                appearance is None or appearance[0] is not branch.references
             ):  # R runs once for the same pictures
-                latents = branch.references.to(device, dtype)
-                references = branch.references, self.network.encode_references(latents)
-            encoded.append((weight, Encoded(references[1], join_frames(stretches))))
+                pictures = (branch.references.to(device, dtype), branch.context.to(device, dtype))
+                appearance = branch.references, self.network.encode_references(*pictures)
+            encoded.append((weight, Encoded(appearance[1], join_frames(stretches))))
         return encoded
 
     def decode(self, z: Tensor, at_once: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Starting from public weights: Stable Diffusion 1.5, and AnimateDiff's motion modules for it."""
+"""Starting from public weights: Stable Diffusion 1.5, AnimateDiff's motion modules, CLIP's image encoder."""
 
 import logging
 from collections.abc import Mapping
@@ -10,17 +10,19 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import try_to_load_from_cache
 from pydantic import BaseModel
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from model.codec import VaeCodec
+from model.config import NetworkConfig
 from model.pipeline import ManiVideoPipeline
 from model.pretrained_motion import load_motion_modules
-from model.weights import read_model, unreadable
+from model.weights import check_complete, read_model, unreadable
 from storage.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+IMAGE_ENCODER = "lambdalabs/sd-image-variations-diffusers"
 MOTION_MODULES = "guoyww/animatediff-motion-adapter-v1-5-2"
 WEIGHTS = "diffusion_pytorch_model"  # diffusers' name of a file of weights
 STABLE_DIFFUSION_FILES = {
@@ -29,6 +31,12 @@ STABLE_DIFFUSION_FILES = {
     "text encoder": ("text_encoder/config.json", "text_encoder/model.safetensors"),
     "tokenizer": ("tokenizer/vocab.json", "tokenizer/merges.txt"),
 }
+IMAGE_ENCODER_FILES = {
+    "image encoder": (
+        "image_encoder/config.json",
+        "image_encoder/model.safetensors|image_encoder/pytorch_model.bin",  # either
+    )
+}
 MOTION_MODULES_FILES = {"motion modules": ("config.json", f"{WEIGHTS}.safetensors")}
 
 
@@ -36,8 +44,11 @@ class PretrainedConfig(BaseModel, frozen=True, extra="forbid"):
     """Public weights that a stage starts from."""
 
     stable_diffusion: str | None = None
-    """Folder or hub id of Stable Diffusion 1.5 in diffusers' layout: both UNets, the VAE and the embedding of
-    the empty prompt start from it; null: fresh weights."""
+    """Folder or hub id of Stable Diffusion 1.5 in diffusers' layout: both UNets, the VAE and, but for
+    `context: clip_image`, the context (as the empty prompt's) start from it; null: fresh weights."""
+    image_encoder: str | None = None
+    """Folder or hub id that has CLIP's image encoder under `image_encoder/`, as Stable Diffusion Image
+    Variations does; wanted with `context: clip_image`, and never trained."""
     motion_modules: str | None = None
     """Folder or hub id of AnimateDiff's motion modules in diffusers' layout, or a file of the original
     release; null: fresh weights."""
@@ -50,6 +61,12 @@ def load_pretrained(pipeline: ManiVideoPipeline, config: PretrainedConfig) -> No
     if config.stable_diffusion is not None:
         load_stable_diffusion(pipeline, config.stable_diffusion)
         logger.info("started from %s", config.stable_diffusion)
+    if config.image_encoder is not None:
+        pipeline.register_modules(
+            image_encoder=read_image_encoder(config.image_encoder, pipeline.network.settings)
+        )
+    if pipeline.network.settings.context == "clip_image" and pipeline.image_encoder is None:
+        raise InputError("the model has context: clip_image: wanted pretrained.image_encoder", code="weights")
     if config.motion_modules is not None:
         report = load_motion_modules(pipeline.network, config.motion_modules, config.motion_output)
         logger.info(
@@ -68,11 +85,30 @@ def load_stable_diffusion(pipeline: ManiVideoPipeline, source: str) -> None:
     ends_earlier = network.appearance_net.unet  # at the last site
     ends_earlier.load_state_dict({name: unet[name] for name in ends_earlier.state_dict()})
     codec.autoencoder.load_state_dict(read_model(AutoencoderKL, source, "vae", codec.autoencoder))
-    embedding = empty_prompt(source, network.settings.context_tokens)
-    if embedding.shape != network.context.shape:
-        found, wanted = list(embedding.shape), list(network.context.shape)
-        raise InputError.mismatch(source, "text_encoder", found=found, wanted=wanted, code="weights")
-    network.context.data.copy_(embedding)
+    if network.settings.context != "clip_image":
+        embedding = empty_prompt(source, network.settings.context_tokens)
+        if embedding.shape != network.context.shape:
+            found, wanted = list(embedding.shape), list(network.context.shape)
+            raise InputError.mismatch(source, "text_encoder", found=found, wanted=wanted, code="weights")
+        network.context.data.copy_(embedding)
+
+
+def read_image_encoder(source: str, settings: NetworkConfig) -> CLIPVisionModelWithProjection:
+    """CLIP's image encoder, whose embeddings must be as wide as the network's context."""
+    where = f"{source}/image_encoder"
+    if settings.context != "clip_image":
+        raise InputError(f"{where}: has no place in a model with context: {settings.context}", code="weights")
+    try:
+        encoder, info = CLIPVisionModelWithProjection.from_pretrained(
+            source, subfolder="image_encoder", output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise unreadable(where, error) from error
+    check_complete(where, info)
+    found, wanted = encoder.config.projection_dim, settings.unet.cross_attention_dim
+    if found != wanted:
+        raise InputError.mismatch(where, "projection_dim", found=found, wanted=wanted, code="weights")
+    return encoder
 
 
 @torch.no_grad()
@@ -88,11 +124,16 @@ def empty_prompt(source: str, num_tokens: int) -> Tensor:
 
 
 def missing_parts(source: str, parts: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Name the parts whose files are neither in the folder `source` nor in the hub's cache under that id."""
+    """Name the parts whose files are neither in the folder `source` nor in the hub's cache under that id.
+
+    One of several names of a file, `a|b`, is enough.
+    """
 
     def present(file: str) -> bool:
         if Path(source).is_dir():
             return (Path(source) / file).is_file()
         return isinstance(try_to_load_from_cache(source, file), str)
 
-    return [part for part, files in parts.items() if not all(map(present, files))]
+    return [
+        part for part, files in parts.items() if not all(any(map(present, file.split("|"))) for file in files)
+    ]

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from model.checkpoint import TrainingState
+from model.clip_context import clip_context
 from model.clip_tensors import assemble, to_signed
 from model.data import Batch, LeastRecent
 from model.network import ManiVideoNetwork
@@ -117,6 +118,9 @@ class Trainer:
         self.device = self.accelerator.device
         self.network = pipeline.network.train()
         self.codec = pipeline.codec.to(self.device).eval().requires_grad_(False)
+        self.image_encoder = pipeline.image_encoder
+        if self.image_encoder is not None:
+            self.image_encoder.to(self.device).eval().requires_grad_(False)
         if config.gradient_checkpointing:
             self.network.enable_gradient_checkpointing()
         trained = select_trained(self.network, config.stage)
@@ -125,7 +129,9 @@ class Trainer:
         self.objective, optimizer = self.accelerator.prepare(objective, build_optimizer(trained, config))
         ema = EMAModel(self.parameters, config.ema_decay, foreach=True) if config.ema_decay else None
         self.state = TrainingState(self.network, optimizer, ema, list(trained), self.accelerator.scaler)
-        self.latents = LeastRecent[Tensor](LATENT_CACHE_BYTES, lambda latents: latents.nbytes)
+        self.latents = LeastRecent[tuple[Tensor, Tensor]](
+            LATENT_CACHE_BYTES, lambda both: sum(x.nbytes for x in both)
+        )
 
     def step(self, step: int, batch: Batch) -> StepResult:
         """Take one step; FloatingPointError, naming the clips, where loss or gradient is no number."""
@@ -168,7 +174,7 @@ class Trainer:
         )
         z_t = scheduler.add_noise(z_0, noise, timestep.flatten())
         target = prediction_target(scheduler, z_0, noise, timestep.flatten())
-        conditions = assemble(batch.clips, self._reference_latents(batch), batch.references.points)
+        conditions = assemble(batch.clips, *self._encoded_references(batch), batch.references.points)
         return NoisedClips(
             z_t.unflatten(0, (b, t)),
             timestep,
@@ -241,15 +247,17 @@ class Trainer:
         seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(seed))
 
-    def _reference_latents(self, batch: Batch) -> Tensor:
-        """Latents of the references [b, 8, c, h, w], encoded once a clip; zero where absent."""
+    def _encoded_references(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """References as latents [b, 8, c, h, w] and tokens [b, k, d], made once a clip; absent ones zero."""
 
-        def encode(pictures: Tensor) -> Tensor:
-            return self.codec.encode(to_signed(pictures))
+        def encode(pictures: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+            tokens = clip_context(self.image_encoder, pictures[None], present[None])[0]
+            return self.codec.encode(to_signed(pictures)), tokens
 
-        pictures = zip(batch.ids, batch.references.pictures, strict=True)
-        latents = [self.latents.get(clip, partial(encode, references)) for clip, references in pictures]
-        return torch.stack(latents) * batch.references.present[..., None, None, None]
+        given = zip(batch.ids, batch.references.pictures, batch.references.present, strict=True)
+        encoded = [self.latents.get(clip, partial(encode, *pictures)) for clip, *pictures in given]
+        latents, tokens = (torch.stack(each) for each in zip(*encoded, strict=True))
+        return latents * batch.references.present[..., None, None, None], tokens
 
 
 def mean_by_source(clips: Sequence[tuple[str, str, float]]) -> dict[str, float]:

@@ -26,11 +26,18 @@ def read_model(
         model, info = kind.from_pretrained(source, subfolder=subfolder, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise unreadable(where, error) from error
-    if problems := _listed(missing=info["missing_keys"], unexpected=info["unexpected_keys"]):
-        raise InputError(f"{where}: {problems}", code="weights")
+    check_complete(where, info)
     if like is not None:
         check_configs(where, dict(model.config), dict(like.config))
     return model.state_dict()
+
+
+def check_complete(where: str, info: Mapping[str, Iterable[str]]) -> None:
+    """Raise InputError that lists what `from_pretrained` says is missing or unexpected."""
+    # Position numbers are computed; transformers before version 4.31 saved them.
+    unexpected = [name for name in info["unexpected_keys"] if not name.endswith(".position_ids")]
+    if problems := _listed(missing=info["missing_keys"], unexpected=unexpected):
+        raise InputError(f"{where}: {problems}", code="weights")
 
 
 def read_file(path: Path) -> dict[str, Tensor]:

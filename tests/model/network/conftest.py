@@ -8,6 +8,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 
+from model.clip_context import context_shape
 from model.conditions import NUM_REFERENCES, Conditions
 from model.config import ModelConfig, NetworkConfig
 from model.network import ManiVideoNetwork
@@ -63,6 +64,7 @@ def random_conditions(config: NetworkConfig, b: int = 1, t: int = 2, size: int =
         normals=torch.rand(b, t, layers, 3, size, size) * 2 - 1,
         confidence=torch.rand(b, t, layers, size, size),
         references=torch.randn(b, NUM_REFERENCES, config.latent_channels, latent, latent),
+        context=torch.randn(b, *context_shape(config)),
         points=torch.rand(b, 50, 3) - 0.5,
         skeleton=torch.rand(b, t, 3, size, size),
     )

@@ -25,7 +25,7 @@ def test_frames_cut_what_has_time_and_keep_the_rest(small, make_conditions):
 
 
 def test_dropped_motion_leaves_references_and_points(small, make_conditions):
-    conditions = make_conditions(small, b=2)
+    conditions = make_conditions(small.model_copy(update={"context": "clip_image"}), b=2)
     dropped = conditions.drop(torch.zeros(2, dtype=torch.bool), torch.tensor([False, True]))
     for name, value in vars(dropped).items():
         assert (value[0] == getattr(conditions, name)[0]).all(), name

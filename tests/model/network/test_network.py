@@ -195,7 +195,9 @@ def test_absent_references_contribute_exactly_nothing(network, trained, make_con
     trained(network)
     conditions = make_conditions(network.settings)
     with torch.no_grad():
-        absent = network.encode_references(torch.zeros_like(conditions.references))
+        absent = network.encode_references(
+            torch.zeros_like(conditions.references), conditions.context
+        ).references
     for site in absent:
         assert not site.tapped.any()
         assert site.keys is None or not (site.keys.any() or site.values.any())

@@ -9,8 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from model.clip_tensors import (
-    BACKGROUND_SLOT,
-    FIRST_OBJECT_SLOT,
     NUM_VIEWS,
     FrameTensors,
     ReferenceTensors,
@@ -22,6 +20,7 @@ from model.clip_tensors import (
     stack,
 )
 from model.codec import PixelUnshuffleCodec
+from model.conditions import BACKGROUND_SLOT, FIRST_OBJECT_SLOT
 from model.data import Batch, BatchConfig, ClipCache, Draws, LeastRecent, StepBatches, read_steps
 from storage.dataset import ClipWindow, Dataset
 from storage.errors import InputError
@@ -134,7 +133,7 @@ def test_dropout_and_the_first_object_are_drawn_for_each_sample(dataset: Dataset
 def test_normals_survive_repacking_bit_by_bit(dataset: Dataset) -> None:
     window = window_of(dataset, "hoi0", count=6)
     clips = stack([FrameTensors.from_window(window)])
-    conditions = assemble(clips, torch.zeros(1, 8, 48, 4, 4), torch.zeros(1, 5, 3))
+    conditions = assemble(clips, torch.zeros(1, 8, 48, 4, 4), torch.zeros(1, 0, 0), torch.zeros(1, 5, 3))
     assert np.array_equal(conditions.normals[0].movedim(2, -1).numpy(), window.normals)
     assert np.allclose(conditions.confidence[0].numpy(), window.confidence, atol=5e-4)
     assert not conditions.skeleton.any()
