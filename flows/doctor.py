@@ -10,6 +10,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import torch
 
+from model.metrics_joints import get_detector
+from model.metrics_weights import ALEXNET, INCEPTION, MetricWeightsConfig, PublicWeights, locate
 from model.pretrained import (
     IMAGE_ENCODER,
     IMAGE_ENCODER_FILES,
@@ -21,6 +23,7 @@ from model.pretrained import (
     missing_parts,
 )
 from render.rasterizers.protocol import why_not_nvdiffrast
+from storage.errors import InputError
 
 MANO_FILES = ("MANO_LEFT.pkl", "MANO_RIGHT.pkl")
 
@@ -37,7 +40,9 @@ class Check:
 
 def examine(mano: Path | None, weights: PretrainedConfig) -> list[Check]:
     """Look for everything; `mano` is the folder of the user's licensed hand model."""
-    return [_gpu(), _nvdiffrast(), _ffmpeg(), _egl(), _mano(mano), *_weights(weights), _prefect_server()]
+    metrics = [_metric_weights("LPIPS", ALEXNET), _metric_weights("FID", INCEPTION), _joint_detector()]
+    machine = [_gpu(), _nvdiffrast(), _ffmpeg(), _egl()]
+    return [*machine, _mano(mano), *_weights(weights), *metrics, _prefect_server()]
 
 
 def _gpu() -> Check:
@@ -99,6 +104,27 @@ def _source(name: str, source: str, parts: Mapping[str, tuple[str, ...]]) -> Che
     where = source if Path(source).is_dir() else f"the hub's cache of {source}"
     found = f"no {', '.join(missing)} in {where}"
     return Check(name, False, found, f"hf download {source}; the tiny network needs none")
+
+
+def _metric_weights(metric: str, weights: PublicWeights) -> Check:
+    """The public weights that a metric is calibrated by."""
+    name, cache = f"{metric} weights", Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        path = locate(weights, MetricWeightsConfig())
+    except InputError as error:
+        return Check(name, False, str(error), f"delete the file; fetch {weights.url}")
+    if path is not None:
+        return Check(name, True, str(path), "")
+    advice = (
+        f"{metric} is labelled uncalibrated; manivideo evaluate --set metrics.weights.fetch=true gets them"
+    )
+    return Check(name, False, f"no {weights.name} in {cache}", advice)
+
+
+def _joint_detector() -> Check:
+    if get_detector("mediapipe") is not None:
+        return Check("hand-joint detector", True, "MediaPipe", "")
+    return Check("hand-joint detector", False, "none", "MPJPE needs one: pip install 'manivideo[mediapipe]'")
 
 
 def _prefect_server() -> Check:

@@ -32,6 +32,7 @@ from flows.stamps import changes, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
 from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip
+from model.figures import Metrics, MetricsConfig
 from storage.dataset import ClipWindow, Dataset
 from storage.digests import digest_file
 from storage.errors import InputError
@@ -57,6 +58,8 @@ class EvaluationConfig(BaseModel, frozen=True, extra="forbid"):
     """At most so many of them; null: all."""
     sampling: EvaluateConfig = EvaluateConfig()
     """What is generated of each clip."""
+    metrics: MetricsConfig = MetricsConfig()
+    """What is measured of it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
         sheet.append(write_clip(clip, window, folder, clip.row.fps / config.sampling.stride))
         folders[clip.row.id] = folder
 
-    metrics = evaluate(pipeline, dataset, rows, config.sampling, keep).metrics
+    measures = Metrics(config.metrics, pipeline._execution_device)
+    metrics = evaluate(pipeline, dataset, rows, config.sampling, keep, measures).metrics
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     save_png(column(sheet), out_dir / "contact_sheet.png")
     report = Report(

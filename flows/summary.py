@@ -30,14 +30,31 @@ def print_quarantined(entries: Sequence["Quarantined"]) -> None:
 
 
 def print_figures(metrics: Mapping[str, Any]) -> None:
-    """Show the figures beside the baselines that need no network."""
+    """Show the figures beside the baselines that need no network, and what is to be known of them."""
     rivals = {name.replace("_", " "): values for name, values in metrics["baselines"].items()}
-    columns = ("", "PSNR dB", "SSIM", "flicker / 255")
+    names = {
+        "psnr": "PSNR dB",
+        "ssim": "SSIM",
+        "lpips": "LPIPS",
+        "fid": "FID",
+        "flicker": "flicker / 255",
+        "mpjpe": "MPJPE px",
+        "miss_rate": "missed",
+    }
+    uncalibrated = {name for name, is_so in metrics["calibrated"].items() if not is_so}
+    columns = ("", *(f"{name}*" if key in uncalibrated else name for key, name in names.items()))
     rows = [
-        (name, *(_number(values.get(key)) for key in ("psnr", "ssim", "flicker")))
-        for name, values in {"generated": metrics, **rivals}.items()
+        (name, *(_number(values.get(key)) for key in names))
+        for name, values in {
+            "generated": metrics,
+            "true frames": metrics["joints_on_truth"],
+            **rivals,
+        }.items()
     ]
     print_table(f"hand-object area, {len(metrics['clips'])} held-out clips", columns, rows)
+    notes = [(f"{name}*" if name in uncalibrated else name, note) for name, note in metrics["notes"].items()]
+    if notes:
+        print_table("notes (*: uncalibrated)", ("figure", ""), notes)
 
 
 def _number(value: float | None) -> str:

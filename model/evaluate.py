@@ -6,8 +6,7 @@ Letters: T frames, H rows, W columns.
 """
 
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from model.clip_tensors import conditions_from_window
-from model.metrics import flicker_error, masked_psnr, masked_ssim
+from model.figures import JOINT_FIGURES, PICTURE_FIGURES, Metrics, MetricsConfig
 from model.pipeline import ManiVideoPipeline
 from model.sampling import SamplingConfig
 from storage.dataset import ClipWindow, Dataset
@@ -25,12 +24,6 @@ from storage.errors import InputError
 from storage.manifest import ClipRow
 
 logger = logging.getLogger(__name__)
-
-NOT_COMPUTED = {
-    "lpips": "not computed: needs AlexNet weights, and no loader for them is installed",
-    "fid": "not computed: needs InceptionV3 weights, and no loader for them is installed",
-    "mpjpe": "not computed: needs a hand-joint detector, and none is installed",
-}
 
 
 class EvaluateConfig(SamplingConfig, frozen=True, extra="forbid"):
@@ -74,19 +67,30 @@ def evaluate(
     rows: Sequence[ClipRow],
     config: EvaluateConfig,
     on_clip: Callable[[GeneratedClip], None] | None = None,
+    metrics: Metrics | None = None,
 ) -> EvaluationResult:
-    """Generate each row's clip and compare; `on_clip` takes the pictures, which are not kept."""
+    """Generate each row's clip and compare; `on_clip` takes the pictures, which are not kept.
+
+    metrics: measures the clips; None: as MetricsConfig says by default.
+    """
     if not rows:
         raise InputError(f"dataset {dataset.manifest.name}: no clips to evaluate", code="no-clips")
+    metrics = metrics or Metrics(MetricsConfig(), pipeline._execution_device)
     mean = mean_frame(dataset, dataset.rows(config.train_split), config.mean_frames_per_clip)
     figures = []
     for number, row in enumerate(rows):
-        clip = evaluate_clip(pipeline, read_clip(dataset, row, config), row, config, mean)
+        window = read_clip(dataset, row, config)
+        generated = generate(pipeline, window, config)
+        px_per_m = dataset.joint_px_per_m(row, 0, len(generated), config.stride)
+        clip = measure(metrics, row, window, generated, px_per_m, mean)
         logger.info("%d of %d: %s: PSNR %s dB", number + 1, len(rows), row.id, clip.figures["psnr"])
         if on_clip is not None:
             on_clip(clip)
         figures.append(clip.figures)
-    return EvaluationResult(summarize(figures, has_mean=mean is not None))
+    summary = metrics.summarize(figures)
+    if mean is None:
+        summary["notes"]["baselines.mean_frame"] = "not computed: no training clips with hands and object"
+    return EvaluationResult(summary)
 
 
 def read_clip(dataset: Dataset, row: ClipRow, config: EvaluateConfig) -> ClipWindow:
@@ -95,23 +99,32 @@ def read_clip(dataset: Dataset, row: ClipRow, config: EvaluateConfig) -> ClipWin
     return dataset.read(row, 0, min(config.num_frames or available, available), config.stride)
 
 
-def evaluate_clip(
-    pipeline: ManiVideoPipeline,
-    window: ClipWindow,
+def measure(
+    metrics: Metrics,
     row: ClipRow,
-    config: EvaluateConfig,
+    window: ClipWindow,
+    generated: NDArray[np.uint8],
+    px_per_m: NDArray[np.float32],
     mean: NDArray[np.uint8] | None,
 ) -> GeneratedClip:
-    """Generate one clip and compute its figures; `mean` is the mean training frame [H, W, 3]."""
-    generated = generate(pipeline, window, config)
+    """Compute a clip's figures.
+
+    generated: [T, H, W, 3]; px_per_m: f / z [T, 2, 21]; mean: the mean training frame [H, W, 3], if any.
+    """
     truth, area = window.frames, window.mask
-    if not area.any():
-        figures: dict[str, Any] = {"psnr": None, "ssim": None, "flicker": None, "baselines": {}}
-        return GeneratedClip(row, generated, truth, area, {"id": row.id, **figures})
-    baselines = {"first_frame": compare(np.broadcast_to(truth[:1], truth.shape), truth, area)}
-    if mean is not None:
-        baselines["mean_frame"] = compare(np.broadcast_to(mean, truth.shape), truth, area)
-    figures = {"id": row.id, **compare(generated, truth, area), "baselines": baselines}
+    figures: dict[str, Any] = {"id": row.id, **dict.fromkeys((*PICTURE_FIGURES, *JOINT_FIGURES))}
+    figures |= {"joints_on_truth": dict.fromkeys(JOINT_FIGURES), "baselines": {}}
+    if area.any():
+        figures |= metrics.compare(generated, truth, area)
+        figures |= metrics.joints(generated, window.joints_2d, px_per_m)
+        figures["joints_on_truth"] = metrics.joints(truth, window.joints_2d, px_per_m)
+        stills = {"first_frame": truth[0], "mean_frame": mean}
+        figures["baselines"] = {
+            name: metrics.compare(np.broadcast_to(still, truth.shape), truth, area)
+            for name, still in stills.items()
+            if still is not None
+        }
+        metrics.add_to_fid(generated, truth, area)
     return GeneratedClip(row, generated, truth, area, figures)
 
 
@@ -142,46 +155,3 @@ def mean_frame(dataset: Dataset, rows: Sequence[ClipRow], frames_per_clip: int) 
             frames = dataset.read(row, 0, min(frames_per_clip, row.num_frames), stride).frames
             total, count = total + frames.sum(axis=0, dtype=np.float64), count + len(frames)
     return np.rint(total / count).astype(np.uint8) if count else None
-
-
-def compare(
-    generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
-) -> dict[str, float | None]:
-    """Figures of frames [T, H, W, 3] on area [T, H, W]; None where one is infinite or undefined."""
-    psnr = masked_psnr(generated, truth, area)
-    return {
-        "psnr": psnr if math.isfinite(psnr) else None,
-        "ssim": masked_ssim(generated, truth, area),
-        "flicker": flicker_error(generated, truth, area) if len(truth) > 1 else None,
-    }
-
-
-def summarize(clips: Sequence[Mapping[str, Any]], *, has_mean: bool) -> dict[str, Any]:
-    """metrics.json: means over clips of what could be computed, and notes on what could not."""
-    notes = dict(NOT_COMPUTED)
-    if not has_mean:
-        notes["baselines.mean_frame"] = "not computed: no training clips with hands and object"
-    means = _means(clips)
-    if left_out := [clip["id"] for clip in clips if clip["psnr"] is None]:
-        notes["psnr"] = f"undefined for {left_out}: no hand-object area, or no error at all"
-    baselines = {
-        name: _means([clip["baselines"][name] for clip in clips if name in clip["baselines"]])
-        for name in ("first_frame", "mean_frame")
-    }
-    return {
-        **means,
-        **dict.fromkeys(NOT_COMPUTED),
-        "baselines": baselines,
-        "clips": list(clips),
-        "calibrated": dict.fromkeys(means, True),
-        "notes": notes,
-    }
-
-
-def _means(clips: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Mean of each figure over the clips that have it."""
-    means: dict[str, float | None] = {}
-    for name in ("psnr", "ssim", "flicker"):
-        values = [clip[name] for clip in clips if clip[name] is not None]
-        means[name] = float(np.mean(values)) if values else None
-    return means

@@ -115,6 +115,14 @@ class Dataset:
             joints_2d=layers.joints_2d,
         )
 
+    def joint_px_per_m(self, row: ClipRow, start: int, count: int, stride: int = 1) -> NDArray[np.float32]:
+        """Return the pixels of a metre at each joint's depth, f / z [t, 2, 21], in frames as `read` takes."""
+        if row.layers_key is None:
+            return np.full((count, 2, 21), np.nan, np.float32)
+        record = self._open("layers", row.layers_key)
+        joints = record.read("joints_3d", slice(start, start + (count - 1) * stride + 1, stride))
+        return (record.read("intrinsics")[0, 0] / joints[..., 2]).astype(np.float32)
+
     def size(self, row: ClipRow) -> tuple[int, int]:
         """Return H and W of a clip's frames and layers."""
         if row.frames_key is not None:

@@ -155,6 +155,7 @@ def test_doctor_says_what_to_do(tmp_path: Path) -> None:
     assert not checks["MANO files"]["present"]
     assert "MANO_LEFT.pkl" in checks["MANO files"]["found"]
     assert "no UNet, VAE, text encoder, tokenizer" in checks["SD 1.5 weights"]["found"]
+    assert {"LPIPS weights", "FID weights", "hand-joint detector"} <= checks.keys()
     assert checks["ffmpeg"]["present"]
     assert all(check["advice"] for check in checks.values() if not check["present"])
 

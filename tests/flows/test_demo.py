@@ -43,7 +43,7 @@ SETTINGS = {
         "batch": {"clips": 1, "frames": 4, "pick": "window"},
         **TRAINING,
     },
-    "evaluate": {"dataset": "demo", "sampling": SAMPLING},
+    "evaluate": {"dataset": "demo", "sampling": SAMPLING, "metrics": {"fid_frames": 1}},
 }
 
 

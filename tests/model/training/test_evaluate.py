@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from model.config import ModelConfig
-from model.evaluate import EvaluateConfig, GeneratedClip, compare, evaluate, mean_frame, summarize
+from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, mean_frame
+from model.figures import Metrics, MetricsConfig
 from model.metrics import masked_psnr
 from model.pipeline import ManiVideoPipeline, build_pipeline
 from storage.config import load_config
@@ -14,6 +15,7 @@ from storage.dataset import Dataset
 from storage.errors import InputError
 
 CONFIG = EvaluateConfig(num_frames=4, num_inference_steps=2)
+QUICK = MetricsConfig(fid_frames=0)
 
 
 @pytest.fixture
@@ -25,7 +27,8 @@ def pipeline(model_yaml: str) -> ManiVideoPipeline:
 
 def test_metrics_have_every_figure_or_say_why_not(pipeline: ManiVideoPipeline, dataset: Dataset) -> None:
     pictures: list[GeneratedClip] = []
-    result = evaluate(pipeline, dataset, dataset.rows("test"), CONFIG, pictures.append)
+    measures = Metrics(MetricsConfig(fid_frames=2))
+    result = evaluate(pipeline, dataset, dataset.rows("test"), CONFIG, pictures.append, measures)
     metrics = json.loads(json.dumps(result.metrics, allow_nan=False))
     assert [clip["id"] for clip in metrics["clips"]] == ["held0/cam0", "held1/cam0"]
     assert metrics["psnr"] == pytest.approx(np.mean([clip["psnr"] for clip in metrics["clips"]]))
@@ -33,10 +36,15 @@ def test_metrics_have_every_figure_or_say_why_not(pipeline: ManiVideoPipeline, d
     for name in ("psnr", "ssim"):
         assert isinstance(metrics[name], float)
         assert all(isinstance(baseline[name], float) for baseline in metrics["baselines"].values())
-    for name in ("lpips", "fid", "mpjpe"):
+    for name in ("lpips", "mpjpe"):
         assert metrics[name] is None
         assert metrics["notes"][name].startswith("not computed")
-    assert metrics["calibrated"] == {"psnr": True, "ssim": True, "flicker": True}
+    assert isinstance(metrics["fid"], float)
+    assert metrics["fid_pictures"] == 4
+    assert not metrics["calibrated"]["fid"]
+    assert "uncalibrated: Inception v3" in metrics["notes"]["fid"]
+    assert "n = 4 is too small" in metrics["notes"]["fid"]
+    assert all(metrics["calibrated"][name] for name in ("psnr", "ssim", "flicker", "mpjpe", "miss_rate"))
     for clip, figures in zip(pictures, metrics["clips"], strict=True):
         assert clip.generated.shape == clip.truth.shape == (4, 16, 16, 3)
         assert clip.generated.dtype == np.uint8
@@ -45,8 +53,9 @@ def test_metrics_have_every_figure_or_say_why_not(pipeline: ManiVideoPipeline, d
 
 def test_the_same_seed_generates_the_same_clip(pipeline: ManiVideoPipeline, dataset: Dataset) -> None:
     rows = dataset.rows("test")[:1]
-    once, again = (evaluate(pipeline, dataset, rows, CONFIG).metrics for _ in range(2))
-    other = evaluate(pipeline, dataset, rows, CONFIG.model_copy(update={"seed": 1})).metrics
+    once, again = (evaluate(pipeline, dataset, rows, CONFIG, None, Metrics(QUICK)).metrics for _ in range(2))
+    seeded = CONFIG.model_copy(update={"seed": 1})
+    other = evaluate(pipeline, dataset, rows, seeded, None, Metrics(QUICK)).metrics
     assert once == again
     assert once["psnr"] != other["psnr"]
 
@@ -55,7 +64,7 @@ def test_the_baselines_are_the_true_first_frame_and_the_mean_training_frame(
     pipeline: ManiVideoPipeline, dataset: Dataset
 ) -> None:
     row = dataset.rows("test")[0]
-    figures = evaluate(pipeline, dataset, [row], CONFIG).metrics["baselines"]
+    figures = evaluate(pipeline, dataset, [row], CONFIG, None, Metrics(QUICK)).metrics["baselines"]
     window = dataset.read(row, 0, 4)
     first = np.repeat(window.frames[:1], 4, axis=0)
     assert figures["first_frame"]["psnr"] == pytest.approx(masked_psnr(first, window.frames, window.mask))
@@ -79,7 +88,7 @@ def test_a_clip_without_an_area_is_generated_but_has_no_figures(
     pipeline: ManiVideoPipeline, dataset: Dataset
 ) -> None:
     rows = [dataset.row("human0/cam0"), dataset.rows("test")[0]]
-    metrics = evaluate(pipeline, dataset, rows, CONFIG).metrics
+    metrics = evaluate(pipeline, dataset, rows, CONFIG, None, Metrics(QUICK)).metrics
     assert metrics["clips"][0]["psnr"] is None
     assert metrics["psnr"] == metrics["clips"][1]["psnr"]
     assert "human0/cam0" in metrics["notes"]["psnr"]
@@ -91,8 +100,14 @@ def test_no_clips_is_an_error_and_a_perfect_copy_has_no_psnr(
     with pytest.raises(InputError, match="toy: no clips to evaluate"):
         evaluate(pipeline, dataset, [], CONFIG)
     frames, area = np.zeros((2, 16, 16, 3), np.uint8), np.ones((2, 16, 16), bool)
-    perfect = compare(frames, frames, area)
-    assert perfect == {"psnr": None, "ssim": pytest.approx(1.0), "flicker": 0.0}
-    metrics = summarize([{"id": "a", **perfect, "baselines": {}}], has_mean=False)
-    assert "mean_frame" in str(metrics["notes"])
+    perfect = Metrics(MetricsConfig()).compare(frames, frames, area)
+    assert perfect == {"psnr": None, "ssim": pytest.approx(1.0), "lpips": None, "flicker": 0.0}
+
+
+def test_without_training_clips_the_mean_frame_is_said_to_be_missing(
+    pipeline: ManiVideoPipeline, dataset: Dataset
+) -> None:
+    config = CONFIG.model_copy(update={"train_split": "val"})
+    metrics = evaluate(pipeline, dataset, dataset.rows("test")[:1], config, None, Metrics(QUICK)).metrics
+    assert "no training clips" in metrics["notes"]["baselines.mean_frame"]
     assert metrics["baselines"]["mean_frame"]["psnr"] is None

@@ -1,0 +1,159 @@
+"""All figures of an evaluation: of each clip, of all clips together, and what each of them stands on.
+
+Every figure is of the hand-object area. One that cannot be computed is None, with its reason among the notes;
+one that went through a network without its public weights is marked as not calibrated, and its note says so.
+Letters: T frames, H rows, W columns.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from model.metrics import flicker_error, masked_psnr, masked_ssim
+from model.metrics_fid import ENOUGH, area_crops, frechet_distance
+from model.metrics_inception import Inception
+from model.metrics_joints import DetectorName, JointDetector, get_detector, joint_errors
+from model.metrics_lpips import SMALLEST, Lpips, masked_lpips
+from model.metrics_weights import ALEXNET, INCEPTION, MetricWeightsConfig, PublicWeights, load_or_randomize
+
+PICTURE_FIGURES = ("psnr", "ssim", "lpips", "flicker")
+JOINT_FIGURES = ("mpjpe", "mpjpe_mm", "miss_rate")
+
+Figures = dict[str, float | None]
+
+
+class MetricsConfig(BaseModel, frozen=True, extra="forbid"):
+    """What is measured beside PSNR, SSIM and flicker, and with which networks."""
+
+    weights: MetricWeightsConfig = MetricWeightsConfig()
+    """Public weights for LPIPS and FID; figures through random ones are labelled uncalibrated."""
+    fid_frames: int | None = Field(default=None, ge=0)
+    """Frames of each clip, evenly spaced, that FID is of; null: all; 0: no FID."""
+    detector: DetectorName = "mediapipe"
+    """Finds the hand joints that MPJPE is of, where it is installed."""
+
+
+class Metrics:
+    """Measures clips one after the other, and keeps of them what figures of the whole set need."""
+
+    def __init__(
+        self, config: MetricsConfig, device: torch.device | str = "cpu", detector: JointDetector | None = None
+    ) -> None:
+        self.config, self.device = config, device
+        self.detector = get_detector(config.detector) if detector is None else detector
+        self.notes: dict[str, str] = {}
+        self.calibrated = dict.fromkeys(("psnr", "ssim", "flicker", *JOINT_FIGURES), True)
+        self._features: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []  # generated, true
+
+    def compare(
+        self, generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
+    ) -> Figures:
+        """Figures of frames [T, H, W, 3] on area [T, H, W], which is not empty."""
+        psnr = masked_psnr(generated, truth, area)
+        return {
+            "psnr": psnr if math.isfinite(psnr) else None,
+            "ssim": masked_ssim(generated, truth, area),
+            "lpips": masked_lpips(self._lpips, generated, truth, area),
+            "flicker": flicker_error(generated, truth, area) if len(truth) > 1 else None,
+        }
+
+    def joints(
+        self, frames: NDArray[np.uint8], true: NDArray[np.float32], px_per_m: NDArray[np.float32]
+    ) -> Figures:
+        """Errors of the joints found in frames [T, H, W, 3] against the true ones [T, 2, 21, 2]."""
+        if self.detector is None:
+            return dict.fromkeys(JOINT_FIGURES)
+        height, width = frames.shape[1:3]
+        return joint_errors(self.detector.detect(frames), true, px_per_m, (height, width)).as_figures()
+
+    def add_to_fid(
+        self, generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
+    ) -> None:
+        """Remember what FID needs of a clip's frames [T, H, W, 3]."""
+        count = len(truth) if self.config.fid_frames is None else min(self.config.fid_frames, len(truth))
+        if count:
+            chosen = np.linspace(0, len(truth) - 1, count).round().astype(int)
+            crops = (area_crops(frames[chosen], area[chosen]) for frames in (generated, truth))
+            x, y = (self._inception.features(pictures).numpy() for pictures in crops)
+            self._features.append((x, y))
+
+    def summarize(self, clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """metrics.json of clips: means over those that have a figure, FID of all, and notes on both."""
+        means = mean_figures(clips, (*PICTURE_FIGURES, *JOINT_FIGURES))
+        baselines = {
+            name: mean_figures([clip["baselines"][name] for clip in clips if name in clip["baselines"]])
+            for name in ("first_frame", "mean_frame")
+        }
+        on_truth = mean_figures([clip["joints_on_truth"] for clip in clips], JOINT_FIGURES)
+        fid, counted = self._fid()
+        self._explain(means, clips)
+        return {
+            **means,
+            "fid": fid,
+            "fid_pictures": counted,
+            "baselines": baselines,
+            "joints_on_truth": on_truth,
+            "clips": list(clips),
+            "calibrated": dict(self.calibrated),
+            "notes": dict(self.notes),
+        }
+
+    def _fid(self) -> tuple[float | None, int]:
+        """Return FID of all remembered frames, and their number."""
+        counted = sum(len(x) for x, _ in self._features)
+        if counted < 2:
+            self.notes["fid"] = "not computed: fewer than two pictures"
+            return None, counted
+        x, y = (np.concatenate(features) for features in zip(*self._features, strict=True))
+        if counted < ENOUGH:
+            said = f"n = {counted} is too small (below {ENOUGH}): biased upwards, compare equal n only"
+            self.notes["fid"] = "; ".join(filter(None, (self.notes.get("fid"), said)))
+        return frechet_distance(x, y), counted
+
+    def _explain(self, means: Figures, clips: Sequence[Mapping[str, Any]]) -> None:
+        """Note why figures are missing."""
+        if left_out := [clip["id"] for clip in clips if clip["psnr"] is None]:
+            self.notes["psnr"] = f"undefined for {left_out}: no hand-object area, or no error at all"
+        if means["lpips"] is None:
+            self.notes["lpips"] = f"not computed: no area, or pictures under {SMALLEST} pixels"
+        if self.detector is None:
+            self.notes["mpjpe"] = "not computed: no hand-joint detector (pip install 'manivideo[mediapipe]')"
+        elif means["miss_rate"] is None:
+            self.notes["mpjpe"] = "not computed: no whole hand is inside the pictures"
+        elif means["mpjpe"] is None:
+            self.notes["mpjpe"] = "not computed: the detector found no hand"
+
+    @cached_property
+    def _lpips(self) -> Lpips:
+        network = Lpips(self.config.weights)
+        self._judge("lpips", network.calibrated, ALEXNET)
+        return network.to(self.device)
+
+    @cached_property
+    def _inception(self) -> Inception:
+        network = Inception()
+        self._judge("fid", load_or_randomize(network, INCEPTION, self.config.weights), INCEPTION)
+        return network.to(self.device)
+
+    def _judge(self, figure: str, calibrated: bool, weights: PublicWeights) -> None:
+        self.calibrated[figure] = calibrated
+        if not calibrated:
+            self.notes[figure] = (
+                f"uncalibrated: {weights.name} with seeded random weights, on no published scale "
+                "(metrics.weights.fetch=true fetches the public ones)"
+            )
+
+
+def mean_figures(clips: Sequence[Mapping[str, Any]], names: Sequence[str] = PICTURE_FIGURES) -> Figures:
+    """Mean of each figure over the clips that have it."""
+    means: Figures = {}
+    for name in names:
+        values = [clip[name] for clip in clips if clip[name] is not None]
+        means[name] = float(np.mean(values)) if values else None
+    return means
