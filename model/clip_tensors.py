@@ -21,6 +21,7 @@ from storage.dataset import ClipWindow
 
 NUM_VIEWS = 6
 VIEW_BACKGROUND = 255  # white behind the object's views and its first-frame crop
+NO_LATENTS = np.zeros((0, 1, 1, 1), np.float32)
 NORMAL_STEPS = 127  # storage keeps whole steps of 1/127, so int8 loses nothing
 
 
@@ -34,18 +35,23 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class FrameTensors:
-    """What a clip has of each frame, [t, …]; in a batch, [b, t, …]."""
+    """What a clip has of each frame, [t, …]; in a batch, [b, t, …].
 
-    frames: Tensor  # u8 [t, 3, H, W]; t = 0 for a clip of motion alone
+    Of what it lacks, pictures of a clip of motion alone, or one of pictures and their latents, t = 0.
+    """
+
+    frames: Tensor  # u8 [t, 3, H, W]
+    latents: Tensor  # f32 [t, c, h, w] of the frames
     area: Tensor  # bool [t, H, W] the hand-object area
     normals: Tensor  # H: int8 [t, L, 3, H, W] in steps of 1/127
     confidence: Tensor  # D: f16 [t, L, H, W]
 
     @classmethod
-    def from_window(cls, window: ClipWindow) -> Self:
+    def from_window(cls, window: ClipWindow, latents: NDArray[np.float32] = NO_LATENTS) -> Self:
         """Repack a stored window; normals keep every bit, confidence eleven."""
         return cls(
             frames=_channels_first(torch.from_numpy(window.frames)),
+            latents=torch.from_numpy(latents),
             area=torch.from_numpy(window.mask),
             normals=_channels_first((torch.from_numpy(window.normals) * NORMAL_STEPS).round().to(torch.int8)),
             confidence=torch.from_numpy(window.confidence).half(),
@@ -54,7 +60,8 @@ class FrameTensors:
     def at(self, indices: NDArray[np.int64]) -> Self:
         """The frames at [k] positions."""
         chosen = torch.from_numpy(indices)
-        return replace(self, **{name: tensor[chosen] for name, tensor in _tensors(self).items()})
+        there = {name: tensor for name, tensor in _tensors(self).items() if len(tensor)}
+        return replace(self, **{name: tensor[chosen] for name, tensor in there.items()})
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,12 @@ def stack(parts: Sequence[Group]) -> Group:
     """Several clips as a batch."""
     each = [_tensors(part) for part in parts]
     return replace(parts[0], **{name: torch.stack([tensors[name] for tensors in each]) for name in each[0]})
+
+
+def join(parts: Sequence[FrameTensors]) -> FrameTensors:
+    """Frames of one clip, read apart."""
+    each = [_tensors(part) for part in parts]
+    return replace(parts[0], **{name: torch.cat([tensors[name] for tensors in each]) for name in each[0]})
 
 
 def move(group: Group, device: torch.device | str) -> Group:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from model.clip_tensors import FrameTensors, ReferenceTensors, move, num_bytes, stack
+from model.clip_tensors import FrameTensors, ReferenceTensors, join, move, num_bytes, stack
 from model.conditions import FIRST_OBJECT_SLOT
+from model.latents import StoredLatents
 from storage.dataset import Dataset
 from storage.errors import InputError
 from storage.manifest import ClipRow
@@ -148,11 +149,15 @@ class ClipCache:
     one only what is drawn is read. References stay in memory, the longest unused leaving first.
     """
 
-    def __init__(self, dataset: Dataset, rows: Sequence[ClipRow], max_bytes: int) -> None:
-        self.dataset = dataset
-        first = FrameTensors.from_window(dataset.read(rows[0], 0, 1))
+    def __init__(
+        self, dataset: Dataset, rows: Sequence[ClipRow], max_bytes: int, latents: StoredLatents | None = None
+    ) -> None:
+        """latents: read these in place of pictures."""
+        self.dataset, self.latents = dataset, latents
+        first = FrameTensors.from_window(dataset.read(rows[0], 0, 1, pictures=latents is None))
         self.height, self.width = first.area.shape[1:]
-        needed = num_bytes(first) * sum(row.num_frames for row in rows)
+        of_frame = num_bytes(first) + (latents.num_bytes(self.height, self.width) if latents else 0)
+        needed = of_frame * sum(row.num_frames for row in rows)
         self.holds_clips = needed <= max_bytes
         self.most_bytes = needed if self.holds_clips else max_bytes // 4  # about what will be kept
         self.clips: dict[str, FrameTensors] = {}
@@ -162,14 +167,20 @@ class ClipCache:
         """The frames of a clip at ascending positions [t]."""
         if self.holds_clips:
             if row.id not in self.clips:
-                self.clips[row.id] = FrameTensors.from_window(self.dataset.read(row, 0, row.num_frames))
+                self.clips[row.id] = self._read(row, 0, row.num_frames)
             return self.clips[row.id].at(positions)
         steps = np.unique(np.diff(positions))
         if len(steps) == 1:
-            window = self.dataset.read(row, int(positions[0]), len(positions), int(steps[0]))
+            return self._read(row, int(positions[0]), len(positions), int(steps[0]))
+        return join([self._read(row, int(k), 1) for k in positions])
+
+    def _read(self, row: ClipRow, start: int, count: int, stride: int = 1) -> FrameTensors:
+        """Read frames, with their pictures or the latents in place of them."""
+        window = self.dataset.read(row, start, count, stride, pictures=self.latents is None)
+        if self.latents is None:
             return FrameTensors.from_window(window)
-        parts = [FrameTensors.from_window(self.dataset.read(row, int(k), 1)) for k in positions]
-        return stack([part.at(np.array(0)) for part in parts])
+        stop = start + (count - 1) * stride + 1
+        return FrameTensors.from_window(window, self.latents.read(row, slice(start, stop, stride)))
 
     def references(self, row: ClipRow) -> ReferenceTensors:
         """References of a clip; f_8 as seen in its first frame."""
@@ -180,9 +191,14 @@ class StepBatches:
     """The batch of each step, by its number; of several processes each takes some of its slots."""
 
     def __init__(
-        self, dataset: Dataset, draws: Draws, max_bytes: int, slots: Sequence[int] | None = None
+        self,
+        dataset: Dataset,
+        draws: Draws,
+        max_bytes: int,
+        slots: Sequence[int] | None = None,
+        latents: StoredLatents | None = None,
     ) -> None:
-        self.draws, self.cache = draws, ClipCache(dataset, draws.rows, max_bytes)
+        self.draws, self.cache = draws, ClipCache(dataset, draws.rows, max_bytes, latents)
         self.slots = range(draws.config.clips) if slots is None else slots
 
     def __call__(self, step: int) -> Batch:

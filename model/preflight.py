@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from model.data import Draws, StepBatches
+from model.latents import StoredLatents
 from model.memory import estimate_memory, num_bytes, num_moment_bytes
 from model.run import Run
 from model.start import starting_pipeline
@@ -85,9 +86,10 @@ def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -
         draws = Draws(dataset.rows(config.split), config.batch, config.seed)
         factor = 1 if trainer is None else trainer.network.settings.factor
         check_clips(dataset, draws, factor, findings)
-        slots = None if trainer is None else trainer.slots()
         if not findings.errors:
-            batches = StepBatches(dataset, draws, int(config.cache_gib * GIB), slots)
+            assert trainer is not None
+            latents = StoredLatents(store, trainer.codec) if config.stored_latents else None
+            batches = StepBatches(dataset, draws, int(config.cache_gib * GIB), trainer.slots(), latents)
         if writes and config.validation.every is not None:
             validation = Validation(dataset, config.validation, config.validation.every)
     if trainer is not None and batches is not None and config.memory_estimate:

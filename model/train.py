@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from model.data import read_steps
-from model.preflight import prepare
+from model.preflight import Ready, prepare
 from model.run_log import read_losses
 from model.training_config import TrainConfig
 from storage.store import Store
@@ -55,6 +55,7 @@ def train(
     run, trainer, validation = ready.run, ready.trainer, ready.validation
     for name, fact in ready.facts.items():
         logger.info("%s: %s", name, fact)
+    encode_what_is_missing(ready)
     first = run.restore(trainer)
     steps = read_steps(ready.batches, first, config.iterations, config.read_ahead)
     with cpu_threads(config), flushed_denormals(), interruption() as interrupted, run.logging(first) as log:
@@ -74,6 +75,17 @@ def train(
     run.finish(trainer)
     trainer.accelerator.end_training()
     return TrainResult(run.model, read_losses(out_dir), time.monotonic() - started)
+
+
+def encode_what_is_missing(ready: Ready) -> None:
+    """Write the latents that a run reads and the store lacks; of several processes each does its share."""
+    latents, accelerator = ready.batches.cache.latents, ready.trainer.accelerator
+    if latents is None:
+        return
+    missing = latents.missing(ready.batches.draws.rows)
+    own = missing[accelerator.process_index :: accelerator.num_processes]
+    latents.encode(own, show=accelerator.is_main_process)
+    accelerator.wait_for_everyone()
 
 
 @contextmanager

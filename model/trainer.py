@@ -27,8 +27,9 @@ from torch.optim import Optimizer
 
 from model.checkpoint import TrainingState
 from model.clip_context import clip_context
-from model.clip_tensors import assemble, to_signed
+from model.clip_tensors import FrameTensors, assemble, to_signed
 from model.data import Batch, LeastRecent
+from model.latents import encode_pictures
 from model.network import ManiVideoNetwork
 from model.objective import NoisedClips, Objective
 from model.pipeline import ManiVideoPipeline
@@ -37,7 +38,6 @@ from model.training_config import TrainConfig
 from storage.errors import InputError
 
 LATENT_CACHE_BYTES = 2**30
-ENCODED_AT_ONCE = 8  # pictures, to bound the codec's memory
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -165,9 +165,8 @@ class Trainer:
     def noised(self, step: int, batch: Batch) -> NoisedClips:
         """What the loss of one step is computed from."""
         scheduler = self.pipeline.scheduler
-        b, t = batch.clips.frames.shape[:2]
-        frames = to_signed(batch.clips.frames.flatten(0, 1)).split(ENCODED_AT_ONCE)
-        z_0 = torch.cat([self.codec.encode(part) for part in frames])  # [b·t, c, h, w]
+        b, t = batch.clips.area.shape[:2]
+        z_0 = self._clean(batch.clips).flatten(0, 1)  # [b·t, c, h, w]
         timestep = self._own(self.timesteps(step, b * self.accelerator.num_processes, t))
         noise = self._own(self.noise(step, b * self.accelerator.num_processes, t, z_0.shape[1:])).flatten(
             0, 1
@@ -217,6 +216,12 @@ class Trainer:
             there = [gradient for gradient in (parameter.grad, *given) if gradient is not None]
             parameter.grad = torch.stack(there).sum(0) if there else None
         return torch.cat(each)
+
+    def _clean(self, clips: FrameTensors) -> Tensor:
+        """z_0 of the frames [b, t, c, h, w], as stored or encoded now."""
+        if self.config.stored_latents:
+            return clips.latents
+        return encode_pictures(self.codec, clips.frames.flatten(0, 1)).unflatten(0, clips.frames.shape[:2])
 
     def timesteps(self, step: int, b: int, t: int) -> Tensor:
         """Timesteps [b, t] of a step; frames of a window share one, scattered frames do not."""

@@ -91,6 +91,9 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     """CPU threads of torch; null: torch's own choice."""
     clip_threads: int = Field(default=1, ge=1)
     """Shares of a batch that a CPU trains side by side: operators of a small model fill one core alone."""
+    stored_latents: bool = False
+    """Encode each clip's frames once, into the store, and train on those: less work a step where the codec is
+    a VAE, and the same result to rounding."""
     read_ahead: int = Field(default=2, ge=0)
     """Batches that are read while a step is computed."""
     cache_gib: float = Field(default=4.0, ge=0)

@@ -95,13 +95,15 @@ class Dataset:
                 return row
         raise InputError(f"dataset {self.manifest.name}: no clip {clip_id!r}", code="no-clip")
 
-    def read(self, row: ClipRow, start: int, count: int, stride: int = 1) -> ClipWindow:
-        """Read `count` frames from `start`, every `stride`-th of them."""
+    def read(
+        self, row: ClipRow, start: int, count: int, stride: int = 1, *, pictures: bool = True
+    ) -> ClipWindow:
+        """Read `count` frames from `start`, every `stride`-th of them; without `pictures` only conditions."""
         stop = start + (count - 1) * stride + 1
         if min(count, stride) < 1 or not 0 <= start < stop <= row.num_frames:
             raise ValueError(f"{row.id}: frames {start} to {stop - 1} of {row.num_frames}")
         frames = slice(start, stop, stride)
-        rgb = self._read_rgb(row, frames)
+        rgb = self._read_rgb(row, frames) if pictures else np.zeros((0, *self.size(row), 3), np.uint8)
         layers = self._read_layers(row, frames)
         references = self._references(row)
         return ClipWindow(

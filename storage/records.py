@@ -1,7 +1,7 @@
 """The kinds of records: their schemas, their keys, and reading and writing them.
 
-Letters: T frames, L = 13 stored layers, H rows, W columns, P points, J = 21 joints. Frames and layers of a
-clip have the same size, and cover the same crop of the camera's picture.
+Letters: T frames, L = 13 stored layers, H rows, W columns, P points, J = 21 joints, c channels and h×w cells
+of a latent. Frames and layers of a clip have the same size, and cover the same crop of the camera's picture.
 """
 
 from collections.abc import Mapping
@@ -115,6 +115,17 @@ class FramesData(_RecordData):
     has_plate: bool
 
 
+@dataclass(frozen=True)
+class LatentsData(_RecordData):
+    """A clip's pictures as a model's codec encodes them."""
+
+    KIND = "latents"
+    VERSION = 1
+    SCHEMA: ClassVar = {"latents": ("f4", "T c h w")}
+
+    latents: NDArray[np.float32]  # [T, c, h, w]
+
+
 def object_recipe(mesh: str, name: str, provenance: Mapping[str, str], config: BaseModel) -> Recipe:
     """Return the recipe of an object record from its mesh file's digest and the six views' config.
 
@@ -149,6 +160,16 @@ def rendered_frames_recipe(digests: Mapping[str, str], camera: str, config: Base
     """Return the recipe of a frames record that is rendered from a clip's scene."""
     inputs = {"camera": digests[f"cameras/{camera}"], **_motion(digests, "mesh")}
     return Recipe(FramesData.KIND, FramesData.VERSION, inputs, _decisive(config))
+
+
+def latents_recipe(frames_key: str, codec: str, device: str) -> Recipe:
+    """Return the recipe of a latents record from its frames' key and the codec's digest.
+
+    device: the kind of processor, whose rounding shows.
+    """
+    return Recipe(
+        LatentsData.KIND, LatentsData.VERSION, {"frames": frames_key, "codec": codec}, {"device": device}
+    )
 
 
 def digest_geometry(mesh: Mesh) -> str:

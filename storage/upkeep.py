@@ -94,8 +94,10 @@ def drop_damaged(store: Store, problems: Sequence[Problem]) -> int:
 
 
 def referenced_records(store: Store) -> set[RecordId]:
-    """Return (kind, key) of every record that any dataset of a store needs."""
-    return set().union(*(Manifest.read(store, name).records() for name in dataset_names(store)))
+    """Return (kind, key) of every record that any dataset of a store needs, and of those made from them."""
+    needed = set[RecordId]().union(*(Manifest.read(store, name).records() for name in dataset_names(store)))
+    latents = {key: store.open("latents", key).recipe.inputs["frames"] for key in store.keys("latents")}
+    return needed | {("latents", key) for key, frames in latents.items() if ("frames", frames) in needed}
 
 
 def gc(store: Store, *, dry_run: bool = False) -> dict[str, Usage]:
