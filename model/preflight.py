@@ -138,10 +138,11 @@ def check_memory(trainer: Trainer, batches: StepBatches, findings: Findings) -> 
 
 def check_disk(trainer: Trainer, out_dir: Path, findings: Findings) -> None:
     """Checkpoints, one more than are kept, and the saved model."""
-    network, codec = num_bytes(trainer.network), num_bytes(trainer.codec)
+    network, encoder = num_bytes(trainer.network), trainer.image_encoder
+    model = network + num_bytes(trainer.codec) + (num_bytes(encoder) if encoder is not None else 0)
     averaged = sum(p.nbytes for p in trainer.parameters) if trainer.state.ema is not None else 0
     checkpoint = network + averaged + num_moment_bytes(trainer)
-    needed = checkpoint * (trainer.config.keep + 1) + network + codec
+    needed = checkpoint * (trainer.config.keep + 1) + model
     there = next(folder for folder in (out_dir, *out_dir.absolute().parents) if folder.is_dir())
     if not os.access(there, os.W_OK):
         findings.note(str(out_dir), found="a folder that cannot be written to", wanted="one that can")

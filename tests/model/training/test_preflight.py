@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from model import preflight
+from model.memory import MemoryEstimate
 from model.preflight import prepare
 from model.training_config import TrainConfig
 from storage.errors import InputError
@@ -54,8 +55,11 @@ def test_too_little_memory_is_named_with_what_would_help(
     store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "available_memory", lambda: 1000)
+    monkeypatch.setattr(preflight, "estimate_memory", lambda *_: MemoryEstimate(0, 0, 0, step=2**30))
     config = changed(image_config, memory_estimate=True, device="cpu")
-    wanted = r"memory: found 0\.00 GiB free, wanted \d.* GiB \(or a smaller batch, accumulate or cache_gib\)"
+    wanted = (
+        r"memory: found 0\.00 GiB free, wanted 1\.\d+ GiB \(or a smaller batch, accumulate or cache_gib\)"
+    )
     with pytest.raises(InputError, match=wanted):
         prepare(config, store, tmp_path, resume=False)
 
@@ -73,14 +77,14 @@ def test_a_container_s_limit_counts_without_what_its_cache_would_give_up(
     assert preflight.available_memory() > 50_000
 
 
-def test_missing_records_and_sizes_that_do_not_fit_are_named(
+def test_records_that_the_store_lacks_are_named(
     store: Store, image_config: TrainConfig, tmp_path: Path
 ) -> None:
     rows = Manifest.read(store, "toy").rows
     copy = Store(tmp_path / "store")
     shutil.copytree(store.root, copy.root)
     lost = next(row for row in rows if row.id == "hoi1/cam0")
-    shutil.rmtree(copy.path("frames", str(lost.frames_key)))
+    copy.discard("frames", str(lost.frames_key))
     wanted = "dataset toy: found records of 1 clips missing, the first hoi1/cam0, wanted all of them"
     with pytest.raises(InputError, match=wanted):
         prepare(image_config, copy, tmp_path / "run", resume=False)
