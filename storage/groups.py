@@ -28,7 +28,9 @@ from storage.recipe import Recipe
 from storage.s3 import in_short
 
 _LEAST_CHUNK_BYTES = 1 << 15
+_FRAMES = 4  # of a chunk: video takes half the bytes of single ones, and a frame is still read in 1 ms
 _ZSTD = ZstdCodec(level=3)
+_WINDOW_BYTES = 1 << 21  # of zstd at that level
 _ALL = slice(None)
 
 
@@ -118,10 +120,14 @@ def write_group(
 
 
 def _layout(values: NDArray[Any]) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
-    """Return chunks of one frame each (several where frames are small), and one shard around them all."""
+    """Return chunks of a few frames each, and one shard around them all.
+
+    zstd finds what a frame has in common with the one before within a chunk, where both fit its window.
+    """
     if values.ndim < 2 or values.nbytes <= _LEAST_CHUNK_BYTES:
         return values.shape, None
-    frames = -(-_LEAST_CHUNK_BYTES // values[0].nbytes)
+    frame_bytes = values[0].nbytes
+    frames = max(-(-_LEAST_CHUNK_BYTES // frame_bytes), _FRAMES if frame_bytes <= _WINDOW_BYTES // 2 else 1)
     num_chunks = -(-len(values) // frames)
     if num_chunks == 1:
         return values.shape, None

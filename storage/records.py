@@ -64,7 +64,7 @@ class ObjectData(_RecordData):
     """An object's references: six views and a point cloud, in its canonical frame."""
 
     KIND = "object"
-    VERSION = 1
+    VERSION = 2
     SCHEMA: ClassVar = {"views": ("u1", "6 H W 4"), "points": ("f4", "P 3"), "centre": ("f8", "3")}
 
     views: NDArray[np.uint8]  # [6, H, W, 4] sRGB and alpha: front, back, left, right, top, bottom
@@ -80,7 +80,7 @@ class LayersData(_RecordData):
     """A clip's multi-layer occlusion conditions seen by one cropped camera, with the motion they show."""
 
     KIND = "layers"
-    VERSION = 1
+    VERSION = 2
     SCHEMA: ClassVar = {
         "normals": ("u1", "T L H W 3"),
         "depth": ("u2", "T L H W"),
@@ -107,7 +107,7 @@ class FramesData(_RecordData):
     """A clip's pictures seen by one cropped camera."""
 
     KIND = "frames"
-    VERSION = 1
+    VERSION = 2
     SCHEMA: ClassVar = {"rgb": ("u1", "T H W 3"), "background": ("u1", "H W 3")}
 
     rgb: NDArray[np.uint8]  # [T, H, W, 3] sRGB

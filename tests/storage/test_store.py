@@ -5,6 +5,7 @@ import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import storage.folder
@@ -49,12 +50,20 @@ def test_changes_between_recipes_are_named() -> None:
     ]
 
 
-def test_frames_are_chunks_of_one_shard(store: Store) -> None:
-    store.write(RECIPE, arrays(), {})
-    large = store.open("layers", RECIPE.key)["large"]
-    assert large.chunks == (1, 13, 64, 64, 3)
-    assert large.shards == large.shape
-    assert len([name for name in files_of(store) if "/large/c/" in name]) == 1
+@pytest.mark.parametrize(
+    ("frame", "frames"),
+    [((2, 4), 4096), ((40, 40), 21), ((64, 64, 3), 4), ((512, 512, 4), 4), ((512, 513, 4), 1)],
+)
+def test_chunks_are_of_four_frames_or_of_32_kib_and_one_shard_holds_them(
+    store: Store, frame: tuple[int, ...], frames: int
+) -> None:
+    values = np.ones((frames + 1, *frame), np.uint8)
+    store.write(RECIPE, {"a": values}, {})
+    array = store.open("layers", RECIPE.key)["a"]
+    assert array.chunks == (frames, *frame)
+    assert array.shards == (2 * frames, *frame)
+    assert np.array_equal(array[...], values)
+    assert len([name for name in files_of(store) if "/a/c/" in name]) == 1
 
 
 def test_same_content_is_the_same_bytes(tmp_path: Path) -> None:
