@@ -7,6 +7,7 @@ Everything below the output folder, a folder for each clip:
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,9 @@ from flows.pictures import (
     row,
     save_png,
 )
-from flows.report import Report, write_report
+from flows.report import MOST_CLIPS, Report, write_report
 from flows.sheets import views_row
+from flows.sprites import ClipSprites, clip_sprites
 from flows.stamps import changes, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
@@ -84,25 +86,32 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     out_dir.mkdir(parents=True, exist_ok=True)
     folders: dict[str, Path] = {}
     sheet: list[Picture] = []
+    shown: dict[str, tuple[float, ClipSprites]] = {}
 
     def keep(clip: GeneratedClip) -> None:
-        window = read_clip(folded, clip.row, config.sampling)
+        window, fps = read_clip(folded, clip.row, config.sampling), clip.row.fps / config.sampling.stride
         folder = clip_folder(out_dir, clip.row.id)
-        sheet.append(write_clip(clip, window, folder, clip.row.fps / config.sampling.stride))
+        sheet.append(write_clip(clip, window, folder, fps))
         folders[clip.row.id] = folder
+        shown[clip.row.id] = (clip.figures["psnr"] or math.inf, clip_sprites(clip, window, fps))
+        if len(shown) > MOST_CLIPS:
+            del shown[max(shown, key=lambda name: shown[name][0])]  # the best
 
     measures = Metrics(config.metrics, pipeline._execution_device)
     metrics = evaluate(pipeline, dataset, rows, config.sampling, keep, measures).metrics
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     save_png(column(sheet), out_dir / "contact_sheet.png")
+    runs = read_runs(model_dir)
     report = Report(
         title=f"Evaluation of {config.dataset}, split {config.split}",
         summary=f"{len(rows)} clips; all figures are of the hand-object area alone.",
         metrics=metrics,
-        videos={f"{clip}: layers, generated, truth": folders[clip] / "comparison.mp4" for clip in folders},
-        pictures={"six views, layers, generated, truth, confidence": out_dir / "contact_sheet.png"},
-        losses=read_losses(model_dir),
-        config=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+        sprites={name: sprites for name, (_, sprites) in shown.items()},
+        losses={stage: run.losses for stage, run in runs.items()},
+        configs={
+            "evaluation": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+            **{f"{stage} stage": run.config for stage, run in runs.items()},
+        },
     )
     write_report(report, out_dir / "report.html")
     return Evaluation(metrics, folders, out_dir / "report.html")
@@ -157,13 +166,22 @@ def write_clip(clip: GeneratedClip, window: ClipWindow, folder: Path, fps: float
     return column(lines)
 
 
-def read_losses(model_dir: Path) -> dict[str, Sequence[float]]:
-    """Return each step's loss of the stages that a model went through, as far as their runs are there."""
-    losses: dict[str, Sequence[float]] = {}
+@dataclass(frozen=True)
+class TrainingRun:
+    """What is left of a stage's training."""
+
+    losses: Sequence[float]  # one a step
+    config: str  # YAML, with every default
+
+
+def read_runs(model_dir: Path) -> dict[str, TrainingRun]:
+    """Return the stages that a model went through, in order, as far as their runs are there."""
+    runs: dict[str, TrainingRun] = {}
     run_dir: Path | None = model_dir.parent
     while run_dir is not None and (run_dir / "losses.jsonl").is_file():
-        config = yaml.safe_load((run_dir / "config.yaml").read_text())
+        text = (run_dir / "config.yaml").read_text()
         steps = [json.loads(line) for line in (run_dir / "losses.jsonl").read_text().splitlines()]
-        losses = {config["stage"]: [step["loss"] for step in steps], **losses}
+        config = yaml.safe_load(text)
+        runs = {config["stage"]: TrainingRun([step["loss"] for step in steps], text), **runs}
         run_dir = Path(config["init_from"]).parent if config["init_from"] else None
-    return losses
+    return runs

@@ -88,6 +88,14 @@ def layers_panel(normals: NDArray[np.float32], confidence: NDArray[np.float32], 
     return column([row(cells[:4]), row(cells[4:])])
 
 
+def confidence_panel(normals: NDArray[np.float32], confidence: NDArray[np.float32], height: int) -> Picture:
+    """Show one frame's confidence maps [L, H, W] in the cells of `layers_panel`, the nearest's last."""
+    cell = (height - GAP) // 2
+    maps = [*(confidence[layer] for layer in Layer), confidence.max(axis=0)]
+    cells = [resized(confidence_picture(part), cell) for part in maps]
+    return column([row(cells[:4]), row(cells[4:])])
+
+
 def comparison_frames(
     normals: NDArray[np.float32],  # [T, L, H, W, 3]
     confidence: NDArray[np.float32],  # [T, L, H, W]

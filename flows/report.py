@@ -1,11 +1,10 @@
-"""One self-contained HTML page about a run: figures, videos, pictures, loss curves, configuration, machine.
+"""One self-contained HTML page about an evaluation: figures, clips, loss curves, configuration, machine.
 
-Everything is inside the file, so it can be mailed and opens from disk with no network.
+Everything is inside the file, so it can be mailed and opens from disk with no network. Its parts are
+report.html.j2, report.css and report.js beside this file.
 """
 
-import base64
 import math
-import mimetypes
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,11 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from flows.sprites import ClipSprites
+
+MOST_CLIPS = 40  # with pictures: about 0.5 MB each
+NAMES = ("psnr", "ssim", "lpips", "fid", "flicker", "mpjpe", "mpjpe_mm", "miss_rate")
+HIGHER_IS_BETTER = ("psnr", "ssim")
 CURVE_BINS = 200
 CURVE_WIDTH, CURVE_HEIGHT = 800, 240  # viewBox of the template's picture
 LIBRARIES = ("manivideo", "torch", "diffusers", "numpy", "zarr", "prefect")
@@ -29,35 +33,32 @@ class Report:
     title: str
     summary: str
     metrics: Mapping[str, Any]  # metrics.json
-    videos: Mapping[str, Path]  # by caption
-    pictures: Mapping[str, Path]  # by caption
+    sprites: Mapping[str, ClipSprites]  # clip → its pictures; not every clip needs some
     losses: Mapping[str, Sequence[float]]  # by stage: one loss a step
-    config: str  # YAML
+    configs: Mapping[str, str]  # by what it is of: YAML
 
 
 def write_report(report: Report, path: Path) -> None:
     """Write the page."""
     folder = Path(__file__).parent
+    clips = [_clip(clip, report.sprites.get(clip["id"])) for clip in report.metrics["clips"]]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # what comes first is shown first
     page = environment.get_template("report.html.j2").render(
         title=report.title,
         summary=report.summary,
-        figures=list(_figures(report.metrics)),
-        notes=report.metrics.get("notes", {}),
-        clips=[{"clip": clip["id"], **dict(_figures(clip))} for clip in report.metrics.get("clips", [])],
-        videos=[(caption, data_uri(file)) for caption, file in report.videos.items()],
-        pictures=[(caption, data_uri(file)) for caption, file in report.pictures.items()],
+        figures=_figures(report.metrics),
+        names=NAMES,
+        notes=report.metrics["notes"],
+        clips=clips,
+        columns=_columns(clips),
+        uncalibrated=[name for name, is_so in report.metrics["calibrated"].items() if not is_so],
+        most_clips=MOST_CLIPS,
         curves=[_curve(stage, losses) for stage, losses in report.losses.items() if len(losses) > 1],
-        config=report.config,
+        configs=report.configs,
         environment=describe_machine(),
     )
     path.write_text(page, encoding="utf-8")
-
-
-def data_uri(file: Path) -> str:
-    """Return a file's bytes as a data: address."""
-    kind, _ = mimetypes.guess_type(file.name)
-    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def describe_machine() -> dict[str, str]:
@@ -71,15 +72,33 @@ def describe_machine() -> dict[str, str]:
     return machine | libraries
 
 
-def _figures(metrics: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float | None]]:
-    """Flatten the numbers of metrics.json to (dotted name, value); lists and words have their own places."""
-    flat: list[tuple[str, float | None]] = []
-    for name, value in metrics.items():
-        if isinstance(value, Mapping) and name not in ("notes", "calibrated"):
-            flat += _figures(value, f"{prefix}{name}.")
-        elif value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-            flat.append((f"{prefix}{name}", value))
-    return flat
+def _figures(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the figures of what was generated and of what it is compared with, by what they are of."""
+    baselines = {name.replace("_", " "): of for name, of in metrics["baselines"].items()}
+    figures = {"generated": metrics, **baselines}
+    if metrics["joints_on_truth"]["miss_rate"] is not None:
+        figures["true frames"] = metrics["joints_on_truth"]
+    return figures
+
+
+def _clip(clip: Mapping[str, Any], sprites: ClipSprites | None) -> dict[str, Any]:
+    """Return what report.js reads of a clip."""
+    shown = None
+    if sprites is not None:
+        groups = {"videos": sprites.videos, "panels": sprites.panels}
+        drawn = {
+            name: {label: part.as_json() for label, part in group.items()} for name, group in groups.items()
+        }
+        shown = {**drawn, "still": sprites.still.as_json(), "numbers": sprites.numbers, "fps": sprites.fps}
+    figures = {name: clip[name] for name in ("id", *NAMES) if clip.get(name) is not None}
+    rivals = {f"{name}.psnr": of["psnr"] for name, of in clip["baselines"].items()}
+    return {"figures": figures | rivals, "sprites": shown}
+
+
+def _columns(clips: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the columns of the clips' table: those figures that some clip has."""
+    there = {name: None for clip in clips for name in clip["figures"]}
+    return [{"name": name, "higher_is_better": name.endswith(("id", *HIGHER_IS_BETTER))} for name in there]
 
 
 def _curve(stage: str, losses: Sequence[float]) -> dict[str, Any]:

@@ -32,6 +32,8 @@ def print_quarantined(entries: Sequence["Quarantined"]) -> None:
 def print_figures(metrics: Mapping[str, Any]) -> None:
     """Show the figures beside the baselines that need no network, and what is to be known of them."""
     rivals = {name.replace("_", " "): values for name, values in metrics["baselines"].items()}
+    if metrics["joints_on_truth"]["miss_rate"] is not None:
+        rivals["true frames"] = metrics["joints_on_truth"]
     names = {
         "psnr": "PSNR dB",
         "ssim": "SSIM",
@@ -45,11 +47,7 @@ def print_figures(metrics: Mapping[str, Any]) -> None:
     columns = ("", *(f"{name}*" if key in uncalibrated else name for key, name in names.items()))
     rows = [
         (name, *(_number(values.get(key)) for key in names))
-        for name, values in {
-            "generated": metrics,
-            "true frames": metrics["joints_on_truth"],
-            **rivals,
-        }.items()
+        for name, values in {"generated": metrics, **rivals}.items()
     ]
     print_table(f"hand-object area, {len(metrics['clips'])} held-out clips", columns, rows)
     notes = [(f"{name}*" if name in uncalibrated else name, note) for name, note in metrics["notes"].items()]

@@ -97,7 +97,7 @@ def test_metrics_name_both_baselines_and_what_was_not_computed(demo: Demo) -> No
 
 def test_the_report_shows_videos_and_both_stages(demo: Demo) -> None:
     page = (demo.out / "report.html").read_text()
-    assert page.count("data:video/mp4") == 2
+    assert page.count("data:image/webp") == 2 * 5  # of each clip: two videos, two panels, six views
     assert "Loss, image stage" in page
     assert "Loss, temporal stage" in page
 
