@@ -15,10 +15,9 @@ from pydantic import BaseModel
 
 from render.camera import clip_vertices, project
 from render.posing import PosedClip
-from render.rasterizers.protocol import Rasterizer, RasterizerName, get_rasterizer
+from render.rasterizers.protocol import RasterizerName, get_rasterizer
 from render.scene import STORED_LAYERS, Camera, Clip
-from render.shading import shade_layer
-from render.threads import for_each
+from render.shading import PosedLayers
 
 if TYPE_CHECKING:  # importing torch takes seconds
     from render.hands.model import HandModel
@@ -70,47 +69,14 @@ def render_layers(
     )
     rasterizer = get_rasterizer(config.rasterizer)
     per_batch = rasterizer.frames_at_once(len(STORED_LAYERS), len(posed.faces), (config.size, config.size))
-    faces, ranges = posed.batch_faces(min(per_batch, clip.num_frames))
     for start in range(0, clip.num_frames, per_batch):
         frames = slice(start, min(start + per_batch, clip.num_frames))
-        own_ranges = ranges[: len(STORED_LAYERS) * (frames.stop - start)]
-        _render_batch(posed, camera, rasterizer, frames, (faces, own_ranges), layers)
+        points, point_normals = posed.pose(frames)  # [B, V, 3]
+        # A little beyond near and far, so that rounding does not clip the outermost vertices.
+        vertices = clip_vertices(points, camera, near * 0.999, far * 1.001)
+        batch = PosedLayers(vertices, point_normals, posed.faces, posed.against_normals, posed.layer_ranges)
+        rasterizer.draw_layers(batch, (near, far), layers.normals[frames], layers.depth[frames])
     return layers
-
-
-def _render_batch(
-    posed: PosedClip,
-    camera: Camera,
-    rasterizer: Rasterizer,
-    frames: slice,
-    drawn: tuple[NDArray[np.int32], NDArray[np.int32]],
-    layers: RenderedLayers,
-) -> None:
-    """Render some frames into their place in `layers`; drawn are faces [B·F, 3] and ranges [B·13, 2]."""
-    points, point_normals = posed.pose(frames)  # [B, V, 3]
-    # A little beyond near and far, so that rounding does not clip the outermost vertices.
-    vertices = clip_vertices(points, camera, layers.near_m * 0.999, layers.far_m * 1.001)
-    ids = next(rasterizer.nearest_ids(vertices.reshape(-1, 4), *drawn, (camera.height, camera.width)))
-    image_normals = layers.normals[frames].reshape(-1, *layers.normals.shape[2:])  # [B·L, H, W, 3]
-    image_depth = layers.depth[frames].reshape(-1, *layers.depth.shape[2:])  # [B·L, H, W]
-
-    num_layers = len(STORED_LAYERS)
-
-    def shade(image: int) -> None:
-        frame = image // num_layers
-        shade_layer(
-            ids[image],
-            frame * len(posed.faces),
-            vertices[frame],
-            point_normals[frame],
-            posed.faces,
-            posed.against_normals,
-            (layers.near_m, layers.far_m),
-            image_normals[image],
-            image_depth[image],
-        )
-
-    for_each(shade, range(len(ids)))
 
 
 def _joint_pixels(joints_camera: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:

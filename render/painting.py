@@ -17,16 +17,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from render.appearance import ALPHA_MODES, NO_TEXTURE, Surfaces
+from render.fragment_colors import light_fragments, multiply_vertex_colors, put_behind
 from render.lighting import LightingConfig, Lights
 from render.rasterizers.protocol import RasterizerName, get_rasterizer
-from render.shading import (
-    find_fragments,
-    fragment_normals,
-    light_fragments,
-    multiply_vertex_colors,
-    put_behind,
-    texture_coordinates,
-)
+from render.shading import find_fragments, fragment_normals, texture_coordinates
 from render.shadows import light_clip_vertices, lit_shares
 from render.textures import CODE_OF_LINEAR, LINEAR_OF_CODE, sample_atlas
 from render.threads import for_each

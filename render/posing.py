@@ -80,13 +80,6 @@ class PosedClip:
             vertices[~self._clip.hands[side].valid[frames], part] = np.nan
         return vertices, normals
 
-    def batch_faces(self, num_frames: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return faces [B·F, 3] into vertices [B·V] and ranges [B·13, 2] of a batch of frames."""
-        frame = np.arange(num_frames, dtype=np.int32)[:, None, None]
-        faces = self.faces + frame * np.int32(self.num_vertices)
-        ranges = self.layer_ranges + frame * np.array([len(self.faces), 0], np.int32)
-        return faces.reshape(-1, 3), ranges.reshape(-1, 2)
-
     def depth_range(self, nearest: float) -> tuple[float, float]:
         """Return the least and greatest depth of all surfaces in all frames, none less than `nearest`."""
         low, high = np.inf, -np.inf

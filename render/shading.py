@@ -1,18 +1,31 @@
-"""What is computed at covered pixels, whatever rasterizer found them: weights, layer codes, textured colour.
+"""What is computed at covered pixels, whatever rasterizer found them: weights, layer codes, fragments.
 
-Letters: H rows, W columns, V vertices, F faces.  Frame: clip space as in `rasterizers.protocol`.
+Letters: B frames, L layers, H rows, W columns, V vertices, F faces, P pixels.  Frame: clip space as in
+`rasterizers.protocol`.
 Loops visit covered pixels only. The kernels stay in one file: numba's cache does not notice
 a change in a function that a kernel calls from another one.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from render.mlo import DEPTH_STEPS, NORMAL_STEPS, NORMAL_ZERO
 
 SLACK = 1 / 16
 OPAQUE = 0.999  # coverage from which on nothing shines through
-SHININESS = 32  # exponent of highlights
+
+
+class PosedLayers(NamedTuple):
+    """Some frames of surfaces of which each layer is a range of faces, the same in every frame."""
+
+    clip_vertices: NDArray[np.float32]  # [B, V, 4]
+    normals: NDArray[np.float32]  # [B, V, 3] camera space
+    faces: NDArray[np.int32]  # [F, 3]
+    against_normals: NDArray[np.bool_]  # [F] winding and vertex normals point to opposite sides
+    ranges: NDArray[np.int32]  # [L, 2] first face and how many
 
 
 @njit(nogil=True, cache=True)
@@ -111,53 +124,168 @@ def _seen_normal(normals, corners, weights, turned):  # type: ignore[no-untyped-
     return x * scale, y * scale, z * scale
 
 
-@njit(nogil=True, cache=True)
-def _is_empty(row):  # type: ignore[no-untyped-def]
-    """Return whether a row of ids [W] is all 0, in a loop that compiles to vector instructions."""
-    any_bits = 0
-    for column in range(len(row)):
-        any_bits |= row[column]
-    return any_bits == 0
+@njit(nogil=True, cache=True, error_model="numpy")
+def _normal_code(steps):  # type: ignore[no-untyped-def]
+    """Return the code of a component, -NORMAL_STEPS … NORMAL_STEPS, rounded."""
+    return np.uint8(np.int32(steps + (NORMAL_ZERO + 0.5)))
 
 
 @njit(nogil=True, cache=True)
-def _normal_code(component):  # type: ignore[no-untyped-def]
-    return np.uint8(np.floor(component * NORMAL_STEPS + 0.5) + NORMAL_ZERO)
+def _depth_code(depth_m, near, codes_a_metre):  # type: ignore[no-untyped-def]
+    code = np.floor((depth_m - near) * codes_a_metre + 1.5)
+    return np.uint16(min(max(code, 1.0), 1.0 + DEPTH_STEPS))
+
+
+@njit(nogil=True, cache=True)
+def _within_slack(cross_a, cross_b, cross_c):  # type: ignore[no-untyped-def]
+    """Return whether weights, which are as these cross products, need no clamp; without a branch."""
+    facing = cross_a + cross_b + cross_c
+    sign = 1.0 if facing > 0.0 else -1.0
+    least, most = -SLACK * sign * facing, (1.0 + SLACK) * sign * facing
+    above = (sign * cross_a >= least) & (sign * cross_b >= least) & (sign * cross_c >= least)
+    below = (sign * cross_a <= most) & (sign * cross_b <= most) & (sign * cross_c <= most)
+    return above & below & (facing != 0.0)
+
+
+@njit(nogil=True, cache=True)
+def _mixed(cross, per_x, normals, corners, axis):  # type: ignore[no-untyped-def]
+    """Return (at x = 0, per x) of a component of the interpolated normal times the facing."""
+    at_a = np.float64(normals[corners[0], axis])
+    at_b = np.float64(normals[corners[1], axis])
+    at_c = np.float64(normals[corners[2], axis])
+    return (
+        cross[0] * at_a + cross[1] * at_b + cross[2] * at_c,
+        per_x[0] * at_a + per_x[1] * at_b + per_x[2] * at_c,
+    )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def shade_layer(  # type: ignore[no-untyped-def]
-    ids, first_face, clip_vertices, normals, faces, against_normals, depth_range, normal_codes, depth_codes
+    ids, box, clip_vertices, normals, faces, against_normals, depth_range, normal_codes, depth_codes
 ):
     """Write the codes of `mlo` at covered pixels: normals [H, W, 3] and depth [H, W].
 
-    ids [H, W] are triangle numbers + 1, from first_face on those of faces [F, 3]; clip_vertices [V, 4] and
-    camera-space normals [V, 3] are of one frame; depth_range is (near, far).
+    ids [H, W] are numbers + 1 of faces [F, 3]; only those in the box (first row, last + 1, first column,
+    last + 1) are looked at. clip_vertices [V, 4] and camera-space normals [V, 3] are of one frame;
+    depth_range is (near, far).
     """
     height, width = ids.shape
-    near = depth_range[0]
-    codes_a_metre = DEPTH_STEPS / (depth_range[1] - near)
-    number = 0
-    for row in range(height):
-        if _is_empty(ids[row]):
-            continue
+    scale = depth_range[0], DEPTH_STEPS / (depth_range[1] - depth_range[0])
+    left_out = np.zeros(height, np.bool_)  # rows that have slivers
+    for row in range(box[0], box[1]):
         y = (2 * row + 1) / height - 1.0
-        for column in range(width):
-            if ids[row, column] == 0:
+        line, row_normals, row_depth = (
+            ids[row],
+            normal_codes[row],
+            depth_codes[row],
+        )  # a view a run would be slow
+        stop = box[2]
+        while stop < box[3]:
+            column, number = stop, line[stop]
+            stop += 1
+            while stop < box[3] and line[stop] == number:
+                stop += 1
+            if number == 0:
                 continue
-            if ids[row, column] != number:  # else it is the triangle of the pixel before
-                number = ids[row, column]
-                face = number - 1 - first_face
-                i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
-                planes = _planes(clip_vertices, i, j, k)
-            u, v, rest, facing = perspective_weights(planes, (2 * column + 1) / width - 1.0, y)
-            depth_m = u * clip_vertices[i, 3] + v * clip_vertices[j, 3] + rest * clip_vertices[k, 3]
-            code = 1.0 + np.floor((depth_m - near) * codes_a_metre + 0.5)
-            depth_codes[row, column] = np.uint16(min(max(code, 1.0), 1.0 + DEPTH_STEPS))
-            normal = _seen_normal(normals, (i, j, k), (u, v, rest), (facing > 0.0) != against_normals[face])
-            normal_codes[row, column, 0] = _normal_code(normal[0])
-            normal_codes[row, column, 1] = _normal_code(normal[1])
-            normal_codes[row, column, 2] = _normal_code(normal[2])
+            face = np.uint64(number - 1)
+            corners = np.uint64(faces[face, 0]), np.uint64(faces[face, 1]), np.uint64(faces[face, 2])
+            run = column, stop, width, y
+            left_out[row] |= not _shade_run(
+                run, clip_vertices, normals, corners, against_normals[face], scale, row_normals, row_depth
+            )
+    for row in np.flatnonzero(left_out):
+        for column in range(box[2], box[3]):
+            if ids[row, column] > 0 and depth_codes[row, column] == 0:
+                _shade_pixel(
+                    row,
+                    column,
+                    ids,
+                    clip_vertices,
+                    normals,
+                    faces,
+                    against_normals,
+                    scale,
+                    normal_codes,
+                    depth_codes,
+                )
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")  # a call with so many arrays is slow
+def _shade_run(run, clip_vertices, normals, corners, against, scale, normal_codes, depth_codes):  # type: ignore[no-untyped-def]
+    """Shade the run (first column, last + 1, of how many, y) of one triangle in one row.
+
+    Return whether that was done: not where weights must be clamped, which shows at the ends of the run.
+    Depth is Σ cross·w / Σ cross, whose numerator does not change along the row; the normal's direction is
+    Σ cross·normal, linear along it.
+    """
+    first, stop, width, y = run
+    ax, ay, _, aw = clip_vertex(clip_vertices, corners[0])
+    bx, by, _, bw = clip_vertex(clip_vertices, corners[1])
+    cx, cy, _, cw = clip_vertex(clip_vertices, corners[2])
+    ay, by, cy = ay - aw * y, by - bw * y, cy - cw * y
+    cross = bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx
+    per_x = by * cw - bw * cy, cy * aw - cw * ay, ay * bw - aw * by
+    facing, facing_x = cross[0] + cross[1] + cross[2], per_x[0] + per_x[1] + per_x[2]
+    x_first, step = 1.0 / width - 1.0, 2.0 / width
+    x, x_end = x_first + step * first, x_first + step * (stop - 1)
+    if not (
+        _within_slack(cross[0] + per_x[0] * x, cross[1] + per_x[1] * x, cross[2] + per_x[2] * x)
+        & _within_slack(cross[0] + per_x[0] * x_end, cross[1] + per_x[1] * x_end, cross[2] + per_x[2] * x_end)
+        & ((facing + facing_x * x > 0.0) == (facing + facing_x * x_end > 0.0))
+    ):
+        return False
+    weighted_depth = cross[0] * aw + cross[1] * bw + cross[2] * cw
+    normal_x, normal_x_x = _mixed(cross, per_x, normals, corners, 0)
+    normal_y, normal_y_x = _mixed(cross, per_x, normals, corners, 1)
+    normal_z, normal_z_x = _mixed(cross, per_x, normals, corners, 2)
+    steps = float(NORMAL_STEPS) if against else -float(NORMAL_STEPS)
+    for column in range(first, stop):
+        x = x_first + step * column
+        depth_codes[column] = _depth_code(weighted_depth / (facing + facing_x * x), scale[0], scale[1])
+        seen_x, seen_y, seen_z = (
+            normal_x + normal_x_x * x,
+            normal_y + normal_y_x * x,
+            normal_z + normal_z_x * x,
+        )
+        length2 = seen_x * seen_x + seen_y * seen_y + seen_z * seen_z
+        if length2 == 0.0:  # opposite normals cancel: as seen head-on
+            seen_z, length2 = -steps, steps * steps
+        per_length = steps / np.sqrt(length2)
+        normal_codes[column, 0] = _normal_code(seen_x * per_length)
+        normal_codes[column, 1] = _normal_code(seen_y * per_length)
+        normal_codes[column, 2] = _normal_code(seen_z * per_length)
+    return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _shade_pixel(  # type: ignore[no-untyped-def]
+    row, column, ids, clip_vertices, normals, faces, against_normals, scale, normal_codes, depth_codes
+):
+    """Shade a pixel by clamped weights."""
+    height, width = ids.shape
+    face = ids[row, column] - 1
+    i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+    x, y = (2 * column + 1) / width - 1.0, (2 * row + 1) / height - 1.0
+    u, v, rest, facing = perspective_weights(_planes(clip_vertices, i, j, k), x, y)
+    depth_m = u * clip_vertices[i, 3] + v * clip_vertices[j, 3] + rest * clip_vertices[k, 3]
+    depth_codes[row, column] = _depth_code(depth_m, scale[0], scale[1])
+    normal = _seen_normal(normals, (i, j, k), (u, v, rest), (facing > 0.0) != against_normals[face])
+    for axis in range(3):
+        normal_codes[row, column, axis] = _normal_code(NORMAL_STEPS * normal[axis])
+
+
+@njit(nogil=True, cache=True)
+def scatter_codes(places, normals, depth, images, normal_codes, depth_codes):  # type: ignore[no-untyped-def]
+    """Put codes [P] and [P, 3] into all images' normals [N, H·W, 3] and depth [N, H·W].
+
+    places [P] count the pixels of some images, whose numbers are images [n].
+    """
+    num_pixels = depth_codes.shape[1]
+    for p in range(len(places)):
+        image, pixel = images[places[p] // num_pixels], places[p] % num_pixels
+        depth_codes[image, pixel] = depth[p]
+        for axis in range(3):
+            normal_codes[image, pixel, axis] = normals[p, axis]
 
 
 @njit(nogil=True, cache=True)
@@ -226,19 +354,6 @@ def texture_coordinates(pixels, hit, weights, clip_vertices, faces, uvs, resolut
 
 
 @njit(nogil=True, cache=True)
-def multiply_vertex_colors(hit, weights, faces, colors, rgba):  # type: ignore[no-untyped-def]
-    """Multiply rgba [n, 4] by the interpolated vertex colours [V, 4]."""
-    for n in range(len(hit)):
-        i, j, k = faces[hit[n], 0], faces[hit[n], 1], faces[hit[n], 2]
-        for channel in range(4):
-            rgba[n, channel] *= (
-                weights[n, 0] * colors[i, channel]
-                + weights[n, 1] * colors[j, channel]
-                + weights[n, 2] * colors[k, channel]
-            )
-
-
-@njit(nogil=True, cache=True)
 def fragment_normals(hit, weights, backs, faces, normals, against_normals):  # type: ignore[no-untyped-def]
     """Return the unit normals [n, 3] of fragments, turned to the side from which they are seen."""
     seen = np.empty((len(hit), 3), np.float32)
@@ -251,50 +366,3 @@ def fragment_normals(hit, weights, backs, faces, normals, against_normals):  # t
             backs[n] != against_normals[face],
         )
     return seen
-
-
-@njit(nogil=True, cache=True)
-def light_fragments(  # type: ignore[no-untyped-def]
-    rgba, normals, lit, sky, ground, up, towards, halfway, colors, specular
-):
-    """Turn base colours rgba [n, 4] into the light that reaches the viewer, see `lighting.Lights`.
-
-    normals [n, 3]; lit [n] is how much of the first directional light arrives.
-    """
-    for n in range(len(rgba)):
-        normal = normals[n, 0], normals[n, 1], normals[n, 2]
-        upward = 0.5 + 0.5 * _dot(normal, up)
-        red = rgba[n, 0] * (ground[0] + upward * (sky[0] - ground[0]))
-        green = rgba[n, 1] * (ground[1] + upward * (sky[1] - ground[1]))
-        blue = rgba[n, 2] * (ground[2] + upward * (sky[2] - ground[2]))
-        for k in range(len(towards)):
-            lambert = _dot(normal, towards[k])
-            if lambert > 0.0:
-                arriving = lit[n] if k == 0 else 1.0
-                highlight = specular * max(_dot(normal, halfway[k]), 0.0) ** SHININESS
-                red += arriving * colors[k, 0] * (rgba[n, 0] * lambert + highlight)
-                green += arriving * colors[k, 1] * (rgba[n, 1] * lambert + highlight)
-                blue += arriving * colors[k, 2] * (rgba[n, 2] * lambert + highlight)
-        rgba[n, 0], rgba[n, 1], rgba[n, 2] = red, green, blue
-
-
-@njit(nogil=True, cache=True)
-def _dot(normal, direction):  # type: ignore[no-untyped-def]
-    return normal[0] * direction[0] + normal[1] * direction[1] + normal[2] * direction[2]
-
-
-@njit(nogil=True, cache=True)
-def put_behind(pixels, rgba, canvas):  # type: ignore[no-untyped-def]
-    """Put fragments behind what canvas [H, W, 4] (linear colour × coverage, coverage) holds.
-
-    Return how many let through what is behind them.
-    """
-    see_through = 0
-    for n in range(len(pixels)):
-        row, column = pixels[n]
-        share = min(max(rgba[n, 3], 0.0), 1.0) * (1.0 - canvas[row, column, 3])
-        for channel in range(3):
-            canvas[row, column, channel] += share * min(rgba[n, channel], 1.0)
-        canvas[row, column, 3] += share
-        see_through += canvas[row, column, 3] < OPAQUE
-    return see_through

@@ -1,8 +1,8 @@
 """What a rasterizer is, and which one to use.
 
-Letters: N images, H rows, W columns, V vertices, F faces.  Frame: OpenGL clip space whose y points down, so
-that row 0 of an image is the picture's top; pixel (column i, row j) is sampled at its centre,
-((2i + 1)/W − 1, (2j + 1)/H − 1).
+Letters: N images, B frames, L layers, H rows, W columns, V vertices, F faces.  Frame: OpenGL clip space whose
+y points down, so that row 0 of an image is the picture's top; pixel (column i, row j) is sampled at its
+centre, ((2i + 1)/W − 1, (2j + 1)/H − 1).
 
 Every rasterizer: snaps vertices to 1/16 pixel; covers pixel centres on left and lowest-row edges and not
 those on right and highest-row ones (a shared edge is neither cracked nor hit twice); draws both sides of
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.rasterizers.numba import NumbaRasterizer
+from render.shading import PosedLayers
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,16 @@ class Rasterizer(Protocol):
 
         An image is valid until the next one is asked for or the next call is made.
         """
+        ...
+
+    def draw_layers(
+        self,
+        posed: PosedLayers,
+        depth_range: tuple[float, float],  # metres of depth codes 1 and 65535
+        normal_codes: NDArray[np.uint8],  # [B, L, H, W, 3]
+        depth_codes: NDArray[np.uint16],  # [B, L, H, W]
+    ) -> None:
+        """Draw each layer of each frame and write the codes of `mlo` at covered pixels of empty arrays."""
         ...
 
 

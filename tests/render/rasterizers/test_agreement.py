@@ -43,8 +43,8 @@ def drawn_layers(rasterizer: Rasterizer, num_triangles: int) -> tuple[NDArray, N
     posed = PosedClip(bimanual_clip(num_triangles, num_frames=1), camera, default_hands())
     points, _ = posed.pose(slice(0, 1))
     vertices = clip_vertices(points, camera, *posed.depth_range(0.05)).reshape(-1, 4)
-    faces, ranges = posed.batch_faces(1)
-    return rasterizer.rasterize(vertices, faces, ranges, (SIZE, SIZE)), vertices, faces
+    images = rasterizer.rasterize(vertices, posed.faces, posed.layer_ranges, (SIZE, SIZE))
+    return images, vertices, posed.faces
 
 
 def agreement(mine: NDArray, others: NDArray, vertices: NDArray, faces: NDArray) -> float:
@@ -70,7 +70,7 @@ def test_agreement_notices_a_picture_that_is_shifted(shift: float) -> None:
     """By less than a grid step: not; by half a pixel: yes."""
     images, vertices, faces = drawn_layers(get_rasterizer("numba"), 5_000)
     moved = vertices + np.float32([2 * shift / SIZE, 0, 0, 0]) * vertices[:, 3:]
-    _, ranges = PosedClip(bimanual_clip(5_000, 1), front_camera(SIZE), default_hands()).batch_faces(1)
+    ranges = PosedClip(bimanual_clip(5_000, 1), front_camera(SIZE), default_hands()).layer_ranges
     others = get_rasterizer("numba").rasterize(moved.astype(np.float32), faces, ranges, (SIZE, SIZE))
     assert (agreement(images, others, vertices, faces) >= 0.999) == (shift < 0.1)
 
