@@ -54,6 +54,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_tools.store_app, name="store")
 app.command()(cli_benchmark.benchmark)
+app.command()(cli_benchmark.ablate)
 app.command()(cli_tools.inspect)
 app.command()(cli_tools.licences)
 app.command()(cli_tools.doctor)

@@ -41,6 +41,29 @@ def benchmark(
             print_table("digest of every array", ("sha256",), [(result["digest"],)])
 
 
+def ablate(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "ablate.yaml",
+    out: OutOption = Path("outputs/ablation"),
+    assignments: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """The same training and tests with one thing changed at a time: one table, one picture."""
+    with reporting(debug=debug):
+        from flows import model_dag, runs
+        from flows.ablate import AblateConfig
+        from flows.ablation_table import FILES
+
+        settings = load_config(AblateConfig, config, overrides(assignments))
+        results = runs.run(model_dag.ablate, config=settings, store=store, out_dir=out)
+        if as_json:
+            print_json(results)
+        else:
+            typer.echo((out / "table.md").read_text(encoding="utf-8"))
+            print_table("written", ("file", "path"), [(name, str(out / name)) for name in FILES])
+
+
 def hidden_table(sets: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return what `describe` found as columns and rows."""
     hiders = ("hidden", "by_fingers", "by_palm", "by_object", "by_other_hand")
