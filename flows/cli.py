@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import cli_tools
+from flows import cli_benchmark, cli_tools
 from flows.console import FAILED, fail, print_json, print_table, reporting
 from flows.options import (
     CONFIGS,
@@ -53,6 +53,8 @@ app = typer.Typer(
     help="Hand-object manipulation video from motion and pictures of objects.",
 )
 app.add_typer(cli_tools.store_app, name="store")
+app.command()(cli_benchmark.benchmark)
+app.command()(cli_benchmark.ablate)
 app.command()(cli_tools.inspect)
 app.command()(cli_tools.licences)
 app.command()(cli_tools.doctor)

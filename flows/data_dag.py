@@ -7,15 +7,17 @@ never arrays.
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows import benchmark as benchmarking
 from flows import build as building
 from flows import convert as converting
 from flows import ingest as ingesting
 from flows import synthesize as synthesizing
+from flows.benchmark import BenchmarkConfig
 from flows.build import BuildConfig
 from flows.convert import ConvertConfig, Format
 from flows.ingest import IngestConfig
@@ -90,6 +92,23 @@ def synthesize(config: SynthesizeConfig, out_dir: Path) -> Synthesized:
     """Synthetic capture sessions."""
     numbers = list(range(config.sessions))
     return synthesizing.join([synthesize_shard(shard, config, out_dir) for shard in shards(numbers)])
+
+
+@task(cache_policy=NO_CACHE)
+def describe_benchmark(config: BenchmarkConfig, store: Path, out_dir: Path) -> dict[str, Any]:
+    return benchmarking.describe(config, Store(store), out_dir)
+
+
+@flow
+def benchmark(config: BenchmarkConfig, store: Path, out_dir: Path) -> dict[str, Any]:
+    """Occlusion-heavy synthetic clips: training, seen-object test, unseen-object test; what is in them."""
+    plan = benchmarking.plan(config, out_dir)
+    build(plan.build, store)
+    made = {name: synthesize(settings, out_dir / name) for name, settings in plan.synthesize.items()}
+    for name, settings in plan.ingest.items():
+        sets = ("unseen",) if name.endswith(benchmarking.UNSEEN) else ("train", "seen")
+        ingest([folder for group in sets for folder in made[group].folders], settings, store)
+    return describe_benchmark(config, store, out_dir)
 
 
 @flow

@@ -4,19 +4,25 @@ They stand apart from the flows of data because what they import takes seconds t
 """
 
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows import ablate as ablating
+from flows import ablation_figures, ablation_table
 from flows import demo as demonstrating
 from flows import evaluate as evaluating
 from flows import generate as generating
 from flows import train as training
-from flows.data_dag import build_dataset, ingest_session, synthesize
+from flows.ablate import AblateConfig, AblationRun
+from flows.benchmark import BenchmarkConfig
+from flows.data_dag import benchmark, build_dataset, ingest_session, synthesize
 from flows.demo import DemoConfig, DemoResult
 from flows.evaluate import Evaluation, EvaluationConfig
 from flows.generate import GenerateConfig, Motion
 from model.training_config import TrainConfig
+from storage.config import load_config
 from storage.errors import InputError
 from storage.store import Store
 
@@ -101,3 +107,24 @@ def demo(config: DemoConfig, store: Path, out_dir: Path) -> DemoResult:
         clip, files = demonstrating.collect(config, evaluation, Store(store), out_dir)
         done["evaluation"] = f"{len(evaluation.clips)} clips" if made else "there already"
     return DemoResult(clip, files, evaluation.metrics, done, clock.seconds, quarantined)
+
+
+@task(cache_policy=NO_CACHE)
+def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfig, store: Path) -> Path:
+    return ablation_figures.measure_where_changed(model_dir, run, config, Store(store))
+
+
+@flow
+def ablate(config: AblateConfig, store: Path, out_dir: Path) -> dict[str, Any]:
+    """The same training and tests with one thing changed at a time; results.json."""
+    if config.benchmark is not None:
+        benchmark(load_config(BenchmarkConfig, config.benchmark), store, out_dir / "benchmark")
+    runs = ablating.ablation_runs(config, out_dir)
+    countdown = ablating.Countdown(runs)
+    for run in runs:
+        with countdown.run(run):
+            for stage, run_dir in ablating.stages(run, config):
+                model, _ = train_where_changed(stage, store, run_dir)
+            measure_where_changed(model, run, config, store)
+            ablating.drop_checkpoints(run)
+    return ablation_table.collect(runs, config, out_dir)

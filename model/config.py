@@ -16,6 +16,9 @@ from model.unet_walk import UNetConfig
 class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     """Sizes and choices of every box of the paper's Figure 2; the defaults are the paper's, on SD 1.5."""
 
+    method: Literal["manivideo", "controlnet"] = "manivideo"
+    """The paper's network, or the CDiff baseline: ControlNet on depth and one picture of the object, of which
+    only the sizes below hold."""
     num_layers: Literal[7, 13] = 7
     """Layers of the multi-layer occlusion structure: 7 as in the paper, or 13 with the hands apart."""
     mlo: Literal["full", "noise_only", "depth_only"] = "full"

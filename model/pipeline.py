@@ -21,6 +21,7 @@ from model.clip_context import context_shape
 from model.codec import Codec, PixelUnshuffleCodec, VaeCodec, build_codec
 from model.conditions import Conditions
 from model.config import ModelConfig
+from model.controlnet_baseline import ControlNetBaseline
 from model.denoising_unet import ClipEncoding, Encoded, join_frames
 from model.network import ManiVideoNetwork
 from model.sampling import SamplingConfig, draw_noise, guidance_branches
@@ -42,14 +43,14 @@ class ManiVideoPipeline(DiffusionPipeline):
     model_cpu_offload_seq = "image_encoder->network->codec"  # for enable_model_cpu_offload
     _optional_components: ClassVar = ["image_encoder"]
 
-    network: ManiVideoNetwork
+    network: ManiVideoNetwork | ControlNetBaseline
     codec: Codec
     scheduler: DDIMScheduler
     image_encoder: CLIPVisionModelWithProjection | None
 
     def __init__(
         self,
-        network: ManiVideoNetwork,
+        network: ManiVideoNetwork | ControlNetBaseline,
         codec: PixelUnshuffleCodec | VaeCodec,
         scheduler: DDIMScheduler,
         image_encoder: CLIPVisionModelWithProjection | None = None,
@@ -146,8 +147,9 @@ class ManiVideoPipeline(DiffusionPipeline):
 
 def build_pipeline(config: ModelConfig) -> ManiVideoPipeline:
     """A pipeline with fresh weights."""
+    network = ControlNetBaseline if config.network.method == "controlnet" else ManiVideoNetwork
     return ManiVideoPipeline(
-        ManiVideoNetwork(config.network), build_codec(config.codec), build_scheduler(config.schedule)
+        network(config.network), build_codec(config.codec), build_scheduler(config.schedule)
     )
 
 

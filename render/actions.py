@@ -21,7 +21,7 @@ from render.scene import SIDES, Mesh
 from render.transforms import invert_rigid, rigid
 
 FloatArray = NDArray[np.float64]
-Action = Literal["lift", "support", "pass", "twist", "one_hand"]
+Action = Literal["lift", "support", "pass", "twist", "clasp", "one_hand"]
 
 
 class ActionConfig(BaseModel, frozen=True, extra="forbid"):
@@ -53,6 +53,7 @@ TIMES: dict[Action, Times] = {
     ),
     "pass": Times(((0.25, 0.31, 0.61, 0.66), (0.50, 0.57, 0.87, 0.92)), ((0.32, 0.45), (0.67, 0.86))),
     "twist": Times(((0.25, 0.31, 0.83, 0.88), (0.34, 0.40, 0.75, 0.80)), ((0.40, 0.49), (0.67, 0.75))),
+    "clasp": Times(((-0.2, -0.1, 1.1, 1.2), (-0.2, -0.1, 1.1, 1.2)), ((0.0, 1.0),)),  # both hold all the time
     "one_hand": Times(((0.25, 0.32, 0.80, 0.85),), ((0.33, 0.79),)),
 }
 TWIST = (0.48, 0.68)  # when the second hand turns about the object

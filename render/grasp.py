@@ -22,6 +22,7 @@ APPROACH_STEPS = 16
 BELOW_M = 0.05  # an object so high above the table has room for a hand below it
 LEAST_GRIP = 0.2
 IDLE_SHARE = 0.35  # of the way to closed, of digits that meet nothing
+AMONG_M = 0.015  # a finger so near to the other hand is among its fingers
 COVER_M = 0.02  # surface so near to a hand is out of the other's reach
 CLOSING_STEPS = (18, 12, 10)  # the whole digit, its last two joints, its last joint
 FINGER_HALF_THICKNESS_M = 0.003  # kept between the thumb and the fingers' vertices
@@ -38,6 +39,8 @@ class GraspConfig(BaseModel, frozen=True, extra="forbid"):
     """A digit touches when a vertex is this near, metres."""
     max_penetration_m: float = 0.005
     """Deepest that any vertex of a good grasp lies inside something, metres."""
+    interlock: float = 0.0
+    """Points for fingers among those of the hand that holds already, against about 9 for a firm grasp."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,17 @@ class Surroundings:
         """Return signed distances [...] of world points [..., 3] to the object alone."""
         return self.target.distance(_moved(invert_rigid(self.world_from_target), points))
 
-    def distance(self, points: NDArray[np.floating]) -> FloatArray:
-        """Return signed distances [...] of world points [..., 3] to whatever is nearest."""
+    def others_distance(self, points: NDArray[np.floating]) -> FloatArray:
+        """Return signed distances [...] of world points [..., 3] to the other surfaces; infinite without."""
         local = _moved(invert_rigid(self.world_from_target), points)
-        nearest = self.target.distance(local)
+        nearest = np.full(points.shape[:-1], np.inf)
         for field in self.others:
             nearest = np.minimum(nearest, field.distance(local))
+        return nearest
+
+    def distance(self, points: NDArray[np.floating]) -> FloatArray:
+        """Return signed distances [...] of world points [..., 3] to whatever is nearest."""
+        nearest = np.minimum(self.target_distance(points), self.others_distance(points))
         return np.minimum(nearest, points[..., 1] - self.table_m)
 
 
@@ -109,6 +117,9 @@ def find_grasp(
         surface = _moved(surroundings.world_from_target, surroundings.target.points[::100])
         covered = _nearest(np.tile(surface, (len(vertices), 1, 1)), vertices) < COVER_M  # [B, points]
         score = score - 4 * covered.mean(axis=1)
+    if config.interlock:
+        fingers = vertices[:, rig.links[:, 0] >= 0]
+        score = score + config.interlock * (surroundings.others_distance(fingers) < AMONG_M).mean(axis=1)
     best = int(score.argmax())
     object_from_world = invert_rigid(surroundings.world_from_target)
     return Grasp(

@@ -147,7 +147,8 @@ def _tracks(
             lowest = rig.vertices(flexion, wrists)[..., 1].min(axis=1)  # [T]
             wrists = clear_table(wrists, lowest, free)
             vertices = rig.vertices(flexion, wrists)
-            gap = subject.surface.distance(transform(object_from_world[free], vertices[free])).min()
+            to_object = transform(object_from_world[free], vertices[free])
+            gap = subject.surface.distance(to_object).min(initial=np.inf)
             gap = min([gap, *(_hand_gap(vertices[free], other[free]) for other in others)])
             if gap > most:
                 tracks[side], placed, most = (flexion, wrists), vertices, gap
@@ -161,7 +162,7 @@ def _hand_gap(vertices: NDArray[np.float32], others: NDArray[np.float32]) -> flo
     """Return the least distance in metres between two hands [T, V, 3], about 0 where their skins meet."""
     pairs = zip(vertices, others, strict=True)
     nearest = [np.min(cKDTree(other).query(hand, distance_upper_bound=0.05)[0]) for hand, other in pairs]
-    return float(np.min(nearest)) - SKIN_M
+    return float(np.min(nearest, initial=np.inf)) - SKIN_M
 
 
 def graspable(mesh: Mesh, config: SynthesisConfig) -> Mesh:

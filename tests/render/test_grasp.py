@@ -1,5 +1,7 @@
 """Grasps: fingers stop at the surface, nothing is passed through, and hands come from where a person sits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -140,3 +142,22 @@ def test_same_generator_finds_the_same_grasp() -> None:
     first, again = (grasp_and_distance("right", surroundings)[0] for _ in range(2))
     np.testing.assert_array_equal(first.object_from_wrist, again.object_from_wrist)
     np.testing.assert_array_equal(first.flexion, again.flexion)
+
+
+def test_a_grasp_that_interlocks_has_its_fingers_nearer_to_the_other_hand() -> None:
+    alone = surroundings_of(*OBJECTS["box"])
+    first = find_grasp(rig("left"), alone, np.random.default_rng(4), CONFIG, share=True)
+    hand = rig("left")
+    vertices = hand.vertices(first.flexion[None], first.object_from_wrist[None])[0]
+    other = contact_field(vertices, hand.hand.faces, np.random.default_rng(0))
+    both = replace(alone, others=(other,))
+    gaps = []
+    for interlock in (0.0, 100.0):
+        config = CONFIG.model_copy(update={"interlock": interlock})
+        grasp = find_grasp(rig("right"), both, np.random.default_rng(4), config, share=False)
+        wrist = alone.world_from_target @ grasp.object_from_wrist
+        fingers = rig("right").vertices(grasp.flexion[None], wrist[None])[0][rig("right").links[:, 0] >= 0]
+        gaps.append(both.others_distance(fingers))
+    plain, interlocked = gaps
+    assert (interlocked < 0.015).mean() > (plain < 0.015).mean()
+    assert np.isinf(alone.others_distance(fingers)).all()

@@ -12,6 +12,7 @@ from render.choreography import Hold, Leg, ease, hand_track, object_motion
 from render.grasp import Grasp, GraspConfig
 from render.hands.model import default_hands
 from render.layers import LayersConfig, render_layers
+from render.occlusion import count_hidden, hidden_shares
 from render.procedural_objects import procedural_object
 from render.rig import OPEN
 from render.scene import SIDES, STORED_LAYERS, Mesh
@@ -224,8 +225,27 @@ def test_object_moves_through_its_poses_and_rests_between_legs() -> None:
     np.testing.assert_allclose(ease(np.array([-1.0, 0.0, 0.5, 1.0, 2.0])), [0, 0, 0.5, 1, 1])
 
 
+def test_clasping_hands_hold_from_the_first_frame_to_the_last_and_hide_each_other_s_fingers() -> None:
+    grasp = GraspConfig(num_candidates=8)
+    config = settings("clasp", num_frames=16).model_copy(
+        update={"action": ActionConfig(actions=("clasp",), grasp=grasp), "num_cameras": 1}
+    )
+    made = synthesize_clip(make_object("box"), default_hands(), 0, config)
+    assert made.report.action == "clasp"
+    assert made.report.holding.all()
+    assert made.report.touching.any(axis=-1).all()
+    camera = crop_camera(next(iter(made.clip.cameras.values())), Crop(12, 0, 72), 72)
+    layers = render_layers(made.clip, camera, default_hands(), LayersConfig(size=72))
+    nearness = np.where(layers.depth > 0, 1 - layers.depth / 65536, 0)
+    shares = hidden_shares(count_hidden(nearness))
+    assert shares["hidden"] > 0.25
+    assert shares["by_other_hand"] > 0.01
+
+
 def test_times_are_in_order_and_a_second_hand_comes_when_the_first_has_closed() -> None:
-    for times in TIMES.values():
+    for action, times in TIMES.items():
+        if action == "clasp":  # both hands hold before the clip begins
+            continue
         for hold in times.holds:
             assert 0 < hold[0] < hold[1] < hold[2] < hold[3] < 1
         if len(times.holds) == 2:

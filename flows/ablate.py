@@ -1,0 +1,173 @@
+"""The ablation: the same training and tests with one thing changed at a time (paper, Sec. 4.3, Table 2).
+
+Below the output folder, for each variant and seed:
+
+    <variant>/model.yaml
+    <variant>/seed-<n>/image/, temporal/    runs of the training loop
+    <variant>/seed-<n>/figures.json         figures of every test clip
+    <variant>/seed-<n>/pictures/            the frames that the comparison shows
+
+What is there and was made of the same settings, data and code is not made again.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from flows.console import stderr
+from model.config import ModelConfig
+from model.evaluate import EvaluateConfig
+from model.training_config import TrainConfig
+from storage.config import load_config, save_config
+
+Area = Literal["hand_object", "hidden_fingers"]
+AREAS: tuple[Area, ...] = ("hand_object", "hidden_fingers")
+
+
+class Variant(BaseModel, frozen=True, extra="forbid"):
+    """What one variant changes; nothing: the method itself."""
+
+    title: str
+    """Its name in tables and pictures."""
+    network: dict[str, Any] = {}
+    """Values of the model's network config, e.g. {mlo: noise_only}."""
+    shares: dict[str, float] | None = None
+    """Shares of the sources in training, e.g. {hoi: 1, object: 0}; null: those of the stages."""
+
+
+class Claim(BaseModel, frozen=True, extra="forbid"):
+    """That one variant's PSNR is above another's."""
+
+    better: str
+    """Name of a variant."""
+    worse: str
+    """Name of another."""
+    test: str
+    """Name of a test."""
+    area: Area
+    """Where."""
+
+
+class AblateConfig(BaseModel, frozen=True, extra="forbid"):
+    """The variants, and the training and the tests that they share."""
+
+    benchmark: Path | None = None
+    """Config of the benchmark, which is made first where it is missing; null: the datasets are there."""
+    variants: dict[str, Variant]
+    """By name."""
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    """Each variant is trained once with each: they seed weights, draws and noise."""
+    image: TrainConfig
+    """The image stage; its `model` is what variants change."""
+    temporal: TrainConfig | None = None
+    """The temporal stage, from each run's own image stage; null: pictures alone."""
+    tests: dict[str, str]
+    """Dataset of each test; its clips with hands of split `test` are generated."""
+    sampling: EvaluateConfig = EvaluateConfig()
+    """What is generated of each clip."""
+    hidden_margin_px: int = Field(default=1, ge=0)
+    """How far the hidden-finger area reaches beyond the pixels behind which a finger is hidden."""
+    shown: int = Field(default=4, ge=1)
+    """Clips of each test in the comparison picture."""
+    claims: tuple[Claim, ...] = ()
+    """What the paper says, to be held against what comes out."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.image.model is None:
+            raise ValueError("image.model is what variants change: it must be set")
+        for claim in self.claims:
+            for name, known in (
+                (claim.better, self.variants),
+                (claim.worse, self.variants),
+                (claim.test, self.tests),
+            ):
+                if name not in known:
+                    raise ValueError(f"claims: no {name!r} (there are: {', '.join(known)})")
+        return self
+
+
+@dataclass(frozen=True)
+class AblationRun:
+    """One variant trained with one seed."""
+
+    variant: str
+    seed: int
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"{self.variant}, seed {self.seed}"
+
+
+def ablation_runs(config: AblateConfig, out_dir: Path) -> list[AblationRun]:
+    """Return all runs, every variant with the first seed first: what is finished can be compared early."""
+    return [
+        AblationRun(variant, seed, out_dir / variant / f"seed-{seed}")
+        for seed in config.seeds
+        for variant in config.variants
+    ]
+
+
+def stages(run: AblationRun, config: AblateConfig) -> list[tuple[TrainConfig, Path]]:
+    """Write a run's model config; return its stages, each with the folder that it is trained in."""
+    variant = config.variants[run.variant]
+    assert config.image.model is not None  # checked by the config
+    changes = [f"network.{key}={json.dumps(value)}" for key, value in variant.network.items()]
+    model = run.folder.parent / "model.yaml"
+    model.parent.mkdir(parents=True, exist_ok=True)
+    save_config(load_config(ModelConfig, config.image.model, changes), model)
+    image = config.image.model_copy(update={"model": model, "seed": run.seed})
+    found = [(_shared(image, variant), run.folder / "image")]
+    if config.temporal is not None:
+        start = {"init_from": run.folder / "image" / "model", "seed": run.seed}
+        temporal = config.temporal.model_copy(update=start)
+        found.append((_shared(temporal, variant), run.folder / "temporal"))
+    return found
+
+
+def _shared(stage: TrainConfig, variant: Variant) -> TrainConfig:
+    """Return a stage with the variant's shares of the sources."""
+    if variant.shares is None:
+        return stage
+    return stage.model_copy(update={"batch": stage.batch.model_copy(update={"shares": variant.shares})})
+
+
+def drop_checkpoints(run: AblationRun) -> None:
+    """Delete what only a run that is not finished needs: fifteen of them would fill a disk."""
+    for folder in run.folder.glob("*/checkpoints"):
+        shutil.rmtree(folder)
+
+
+class Countdown:
+    """Says which run is next and how long all that are left may take."""
+
+    def __init__(self, runs: Sequence[AblationRun]) -> None:
+        self.left = len(runs)
+        self.total = len(runs)
+        self.seconds: list[float] = []  # of the runs that something was done for
+
+    @contextmanager
+    def run(self, run: AblationRun) -> Iterator[None]:
+        """Announce a run; time what happens inside."""
+        stderr.print(
+            f"run {self.total - self.left + 1} of {self.total}: {run}{self._time_left()}", highlight=False
+        )
+        started = time.monotonic()
+        yield
+        self.left -= 1
+        taken = time.monotonic() - started
+        if taken > 0.1 * max(self.seconds, default=0.0):  # one that was there already says nothing
+            self.seconds.append(taken)
+
+    def _time_left(self) -> str:
+        if not self.seconds:
+            return ""
+        minutes = self.left * sum(self.seconds) / len(self.seconds) / 60
+        return f" (about {minutes:.0f} min left)"

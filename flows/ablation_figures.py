@@ -1,0 +1,108 @@
+"""What one run of the ablation comes to: figures of every test clip, on two areas, and some frames.
+
+The hand-object area is that of every evaluation. The hidden-finger area is where a finger lies behind the
+visible surface, as the thirteen layers tell, widened by a margin: there, what is seen depends on what is not.
+Letters: T frames, H rows, W columns.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.ablate import AblateConfig, AblationRun
+from flows.generate import load_pipeline
+from flows.pictures import Picture, composite_picture, save_png
+from flows.stamps import changes, write_stamp
+from flows.train import STAMP as TRAINING_STAMP
+from flows.train import code_digest
+from model.evaluate import generate, read_clip
+from model.metrics import masked_psnr, masked_ssim
+from model.pipeline import ManiVideoPipeline
+from render.occlusion import hidden_fingers
+from storage.dataset import ClipWindow, Dataset, dilate
+from storage.digests import digest_file
+from storage.errors import InputError
+from storage.manifest import ClipRow, Manifest
+from storage.store import Store
+
+FIGURES, STAMP, PICTURES = "figures.json", "measured-from.json", "pictures"
+BESIDE = ("layers", "truth")  # pictures that are no variant's
+
+
+def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfig, store: Store) -> Path:
+    """Measure a run's model on all tests unless that is done; return the file of its figures."""
+    inputs = {
+        "model": digest_file(model_dir.parent / TRAINING_STAMP),
+        "datasets": {name: Manifest.read(store, name).version for name in config.tests.values()},
+        "config": config.model_dump(mode="json", include={"tests", "sampling", "hidden_margin_px", "shown"}),
+        "code": code_digest(),
+    }
+    path = run.folder / FIGURES
+    if path.is_file() and not changes(run.folder / STAMP, inputs):
+        return path
+    pipeline = load_pipeline(model_dir)
+    tests = {test: measure_test(pipeline, test, run, config, store) for test in config.tests}
+    figures = {"parameters": pipeline.network.num_parameters(), "tests": tests}
+    path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    write_stamp(run.folder / STAMP, inputs)
+    return path
+
+
+def measure_test(
+    pipeline: ManiVideoPipeline, test: str, run: AblationRun, config: AblateConfig, store: Store
+) -> list[dict[str, Any]]:
+    """Generate and measure every clip of a test; keep a frame of the first few."""
+    name = config.tests[test]
+    dataset = Dataset.open(store, name, layers=pipeline.network.settings.num_layers)
+    folded, apart = Dataset.open(store, name), Dataset.open(store, name, layers=13)
+    rows = [row for row in dataset.rows("test") if row.has_hands]
+    if not rows:
+        raise InputError(f"dataset {name}: no clips of hands to test on", code="no-clips")
+    measured = []
+    for number, row in enumerate(rows):
+        window = read_clip(dataset, row, config.sampling)
+        hidden = hidden_area(read_clip(apart, row, config.sampling), config.hidden_margin_px)
+        generated = generate(pipeline, window, config.sampling)
+        areas = {"hand_object": window.mask, "hidden_fingers": hidden}
+        figures = {area: compare(generated, window.frames, inside) for area, inside in areas.items()}
+        measured.append({"id": row.id, **figures})
+        if number < config.shown:
+            frame = int(hidden.sum(axis=(1, 2)).argmax())
+            keep(generated[frame], run.folder / PICTURES, test, row)
+            beside = run.folder.parents[1] / PICTURES
+            keep(window.frames[frame], beside / "truth", test, row)
+            keep(_composite(read_clip(folded, row, config.sampling), frame), beside / "layers", test, row)
+    return measured
+
+
+def hidden_area(window: ClipWindow, margin_px: int) -> NDArray[np.bool_]:
+    """Return the hidden-finger area [T, H, W] of a window of thirteen layers."""
+    return dilate(hidden_fingers(window.confidence), margin_px)
+
+
+def compare(
+    generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
+) -> dict[str, float | int | None]:
+    """Figures of frames [T, H, W, 3] on area [T, H, W], with its pixels; None where one is undefined."""
+    if not area.any():
+        return {"psnr": None, "ssim": None, "pixels": 0}
+    psnr = masked_psnr(generated, truth, area)
+    return {
+        "psnr": psnr if math.isfinite(psnr) else None,
+        "ssim": masked_ssim(generated, truth, area),
+        "pixels": int(area.sum()),
+    }
+
+
+def keep(picture: Picture, folder: Path, test: str, row: ClipRow) -> None:
+    """Write a frame for the comparison."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_png(picture, folder / f"{test}-{row.id.replace('/', '-')}.png")
+
+
+def _composite(window: ClipWindow, frame: int) -> Picture:
+    return composite_picture(window.normals[frame], window.confidence[frame])

@@ -1,0 +1,215 @@
+"""All runs of an ablation as one table with deviations, like the paper's Table 2, and one comparison picture.
+
+    results.json, table.md, table.csv, comparison.png (like Figures 5 to 7), ablation.html with all of it
+
+A figure is the mean over a test's clips; a table shows its mean and sample standard deviation over seeds.
+"""
+
+import base64
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import jinja2
+import yaml
+
+from flows.ablate import AREAS, AblateConfig, AblationRun, Area
+from flows.ablation_figures import BESIDE, FIGURES, PICTURES
+from flows.pictures import Picture, column, labelled, resized, row, save_png
+from storage.pictures import read_picture
+
+METRICS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑"}
+AREA_TITLES: dict[Area, str] = {"hand_object": "hand and object", "hidden_fingers": "hidden fingers"}
+PANEL_HEIGHT = 192  # pixels
+FILES = ("results.json", "table.md", "table.csv", "comparison.png", "ablation.html")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One figure over seeds."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation; None of a single seed."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the values with their mean and deviation."""
+        return {"mean": self.mean, "deviation": self.deviation, "seeds": list(self.values)}
+
+    def __str__(self) -> str:
+        digits = 2 if abs(self.mean) >= 1 else 3
+        spread = "" if self.deviation is None else f" ± {self.deviation:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
+
+
+Table = Mapping[tuple[str, str, Area, str], Spread]  # (variant, test, area, metric)
+
+
+def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) -> dict[str, Any]:
+    """Write everything that the runs come to; return results.json."""
+    figures = {run: json.loads((run.folder / FIGURES).read_text()) for run in runs}
+    table = tabulate(figures, config)
+    results = {
+        "variants": {
+            name: {
+                "title": variant.title,
+                "parameters": next(figures[run]["parameters"] for run in runs if run.variant == name),
+                "tests": {
+                    test: {
+                        area: {metric: table[name, test, area, metric].as_json() for metric in METRICS}
+                        for area in AREAS
+                    }
+                    for test in config.tests
+                },
+            }
+            for name, variant in config.variants.items()
+        },
+        "claims": judge(table, config),
+        "config": config.model_dump(mode="json"),
+    }
+    (out_dir / "results.json").write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+    (out_dir / "table.md").write_text(markdown(results, table, config))
+    write_csv(table, out_dir / "table.csv")
+    save_png(comparison(config, out_dir), out_dir / "comparison.png")
+    write_page(results, table, config, out_dir)
+    return results
+
+
+def tabulate(figures: Mapping[AblationRun, Mapping[str, Any]], config: AblateConfig) -> Table:
+    """Return every figure's spread over seeds; a run's figure is the mean over the clips that have it."""
+    table: dict[tuple[str, str, Area, str], Spread] = {}
+    for name in config.variants:
+        for test in config.tests:
+            for area in AREAS:
+                for metric in METRICS:
+                    values = [
+                        fmean(
+                            clip[area][metric]
+                            for clip in found["tests"][test]
+                            if clip[area][metric] is not None
+                        )
+                        for run, found in figures.items()
+                        if run.variant == name
+                    ]
+                    table[name, test, area, metric] = Spread(tuple(values))
+    return table
+
+
+def judge(table: Table, config: AblateConfig) -> list[dict[str, Any]]:
+    """Hold what the paper says against the PSNR that came out, as differences between runs of one seed."""
+    verdicts = []
+    for claim in config.claims:
+        better, worse = (
+            table[name, claim.test, claim.area, "psnr"].values for name in (claim.better, claim.worse)
+        )
+        gain = Spread(tuple(b - w for b, w in zip(better, worse, strict=True)))
+        seeds_for = sum(value > 0 for value in gain.values)
+        verdicts.append(
+            {**claim.model_dump(), "gain_db": gain.as_json(), "holds": gain.mean > 0, "seeds_for": seeds_for}
+        )
+    return verdicts
+
+
+def header(config: AblateConfig) -> list[str]:
+    """Return the table's columns."""
+    figures = [
+        f"{test}, {AREA_TITLES[area]}: {metric}"
+        for test in config.tests
+        for area in AREAS
+        for metric in METRICS.values()
+    ]
+    return ["variant", "parameters", *figures]
+
+
+def body(results: Mapping[str, Any], table: Table, config: AblateConfig) -> list[list[str]]:
+    """Return the table's cells, a row for each variant."""
+    return [
+        [
+            variant.title,
+            f"{results['variants'][name]['parameters'] / 1e6:.1f} M",
+            *(str(table[name, test, area, m]) for test in config.tests for area in AREAS for m in METRICS),
+        ]
+        for name, variant in config.variants.items()
+    ]
+
+
+def claims_text(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
+    """Return a line for each claim."""
+    lines = []
+    for verdict in results["claims"]:
+        better, worse = (config.variants[verdict[side]].title for side in ("better", "worse"))
+        gain = Spread(tuple(verdict["gain_db"]["seeds"]))
+        where = f"{verdict['test']}, {AREA_TITLES[verdict['area']]}"
+        held = "holds" if verdict["holds"] else "does not hold"
+        seeds = f"{verdict['seeds_for']} of {len(gain.values)} seeds"
+        lines.append(f"{better} > {worse} ({where}): {held}, {gain} dB, {seeds}")
+    return lines
+
+
+def markdown(results: Mapping[str, Any], table: Table, config: AblateConfig) -> str:
+    """Return the table and the claims."""
+    columns = header(config)
+    rows = [columns, ["---", *["---:"] * (len(columns) - 1)], *body(results, table, config)]
+    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
+    claims = [f"- {line}" for line in claims_text(results, config)]
+    return "\n".join([*lines, "", *claims]).rstrip() + "\n"
+
+
+def write_csv(table: Table, path: Path) -> None:
+    """Write one line for each figure."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("variant", "test", "area", "metric", "mean", "deviation", "seeds"))
+        for key, spread in table.items():
+            writer.writerow((*key, spread.mean, spread.deviation, len(spread.values)))
+
+
+def comparison(config: AblateConfig, out_dir: Path) -> Picture:
+    """Return the same frames side by side: layers, truth, and each variant's with the first seed."""
+    folders = {name: out_dir / PICTURES / name for name in BESIDE}
+    for name, variant in config.variants.items():
+        folders[variant.title] = out_dir / name / f"seed-{config.seeds[0]}" / PICTURES
+    names = [
+        path.name
+        for test in config.tests
+        for path in sorted((out_dir / PICTURES / "truth").glob(f"{test}-*.png"))
+    ]
+    lines = [
+        row([labelled(_panel(folder / name), _caption(title, name)) for title, folder in folders.items()])
+        for name in names
+    ]
+    return column(lines)
+
+
+def _panel(path: Path) -> Picture:
+    return resized(read_picture(path), PANEL_HEIGHT)
+
+
+def _caption(title: str, name: str) -> str:
+    """Name the clip above the first picture of its line, the variant above the others."""
+    return Path(name).stem if title == BESIDE[0] else title
+
+
+def write_page(results: Mapping[str, Any], table: Table, config: AblateConfig, out_dir: Path) -> None:
+    """Write a page that holds table, claims, picture and configuration, and needs no network."""
+    folder = Path(__file__).parent
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True)
+    page = environment.get_template("ablation.html.j2").render(
+        columns=header(config),
+        rows=body(results, table, config),
+        claims=claims_text(results, config),
+        picture=base64.b64encode((out_dir / "comparison.png").read_bytes()).decode(),
+        config=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+    )
+    (out_dir / "ablation.html").write_text(page, encoding="utf-8")

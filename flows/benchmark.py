@@ -1,0 +1,150 @@
+"""The benchmark of the method: occlusion-heavy bimanual clips that anyone can make again (paper, Sec. 4.3).
+
+Two datasets come of it. The first has object-only clips of all objects, the training sessions and new
+motions of the same objects; the second has sessions of objects that no training session shows. How much of
+the fingers is hidden is measured, and a digest of every array tells whether two copies are the same.
+Letters: T frames, L = 13 layers.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from flows.batches import map_items
+from flows.build import BuildConfig
+from flows.ingest import IngestConfig
+from flows.sources import procedural_folder
+from flows.synthesize import SynthesizeConfig
+from render.occlusion import count_hidden, hidden_shares
+from storage.dataset import Dataset
+from storage.digests import digest_arrays, digest_json
+from storage.manifest import ClipRow
+from storage.store import Store
+
+UNSEEN = "-unseen"  # ends the name of the second dataset
+SETS = ("train", "seen", "unseen")
+RESULT = "benchmark.json"
+
+
+class BenchmarkConfig(BaseModel, frozen=True, extra="forbid"):
+    """Objects, sessions and records of the benchmark."""
+
+    dataset: str = "benchmark"
+    """Name of the dataset to train on and to test seen objects on; that of unseen ones is `<name>-unseen`."""
+    procedural: int = Field(default=48, ge=2)
+    """Number of procedural objects; the object-only clips are of all."""
+    seen: int = Field(default=18, ge=1)
+    """The first so many are in the training sessions."""
+    unseen: int = Field(default=6, ge=1)
+    """The next so many are in the unseen-object test."""
+    sessions: dict[str, int] = {"train": 36, "seen": 6, "unseen": 6}
+    """Sessions of each set; the set's objects take turns."""
+    seed: int = 0
+    """Seeds objects and sessions."""
+    build: BuildConfig = BuildConfig()
+    """Object-only clips."""
+    synthesize: SynthesizeConfig = SynthesizeConfig()
+    """What all sessions share."""
+    ingest: IngestConfig = IngestConfig()
+    """Layers and frames of the sessions."""
+
+    @model_validator(mode="after")
+    def _enough_objects(self) -> Self:
+        if self.seen + self.unseen > self.procedural:
+            raise ValueError(f"{self.seen} seen and {self.unseen} unseen objects of {self.procedural}")
+        if set(self.sessions) != set(SETS):
+            raise ValueError(f"sessions: wanted {', '.join(SETS)}, found {', '.join(self.sessions)}")
+        return self
+
+
+@dataclass(frozen=True)
+class BenchmarkPlan:
+    """The steps that make the benchmark."""
+
+    build: BuildConfig
+    synthesize: dict[str, SynthesizeConfig]  # by set
+    ingest: dict[str, IngestConfig]  # by dataset's name
+
+
+def plan(config: BenchmarkConfig, out_dir: Path) -> BenchmarkPlan:
+    """Write the objects below `out_dir`, those seen and unseen apart; return what is to be made of them."""
+    everything = procedural_folder(out_dir / "objects", config.procedural, config.seed)
+    files = sorted(everything.glob("*.glb"))
+    groups = {"seen": files[: config.seen], "unseen": files[config.seen :][: config.unseen]}
+    folders = {name: _copied(group, out_dir / "objects" / name) for name, group in groups.items()}
+    synthesize = {}
+    for number, name in enumerate(SETS):
+        settings: dict[str, Any] = {
+            "objects": folders["unseen" if name == "unseen" else "seen"],
+            "sessions": config.sessions[name],
+            "held_out": 0 if name == "train" else config.sessions[name],
+            "seed": len(SETS) * config.seed + number,
+        }
+        synthesize[name] = config.synthesize.model_copy(update=settings)
+    names = (config.dataset, config.dataset + UNSEEN)
+    return BenchmarkPlan(
+        config.build.model_copy(
+            update={"objects": everything, "dataset": config.dataset, "seed": config.seed}
+        ),
+        synthesize,
+        {name: config.ingest.model_copy(update={"dataset": name, "prune": True}) for name in names},
+    )
+
+
+def describe(config: BenchmarkConfig, store: Store, out_dir: Path) -> dict[str, Any]:
+    """Read every clip once; write and return benchmark.json: the digest, and what is in each set."""
+    digests: dict[str, str] = {}
+    sets: dict[str, Any] = {}
+    for name, (dataset, rows) in _clips(config, store).items():
+        measured = map_items(
+            partial(_measure, dataset), rows, workers=config.ingest.workers, description=f"measuring {name}"
+        )
+        digests |= {row.id: digest for row, (digest, _) in zip(rows, measured, strict=True)}
+        counts = sum((counter for _, counter in measured), Counter[str]())
+        sets[name] = {
+            "clips": len(rows),
+            "sessions": len({row.session for row in rows}),
+            "objects": len({key for row in rows for key in row.object_keys}),
+            "frames": sum(row.num_frames for row in rows),
+            "finger_pixels": {key: round(share, 4) for key, share in hidden_shares(counts).items()},
+        }
+    result = {"digest": digest_json(digests), "sets": sets}
+    (out_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _measure(dataset: Dataset, row: ClipRow) -> tuple[str, Counter[str]]:
+    """Return the digest of all that a clip gives a reader, and its counts of finger pixels."""
+    window = dataset.read(row, 0, row.num_frames)
+    arrays = {field.name: getattr(window, field.name) for field in fields(window)}
+    return digest_arrays(arrays), Counter(count_hidden(window.confidence))
+
+
+def _clips(config: BenchmarkConfig, store: Store) -> dict[str, tuple[Dataset, list[ClipRow]]]:
+    """Return the clips of each set, and those of objects alone."""
+    seen, unseen = (
+        Dataset.open(store, name, layers=13) for name in (config.dataset, config.dataset + UNSEEN)
+    )
+    hands = {split: [row for row in seen.rows(split) if row.has_hands] for split in ("train", "test")}
+    return {
+        "train": (seen, hands["train"]),
+        "seen": (seen, hands["test"]),
+        "unseen": (unseen, unseen.rows("test")),
+        "objects": (seen, [row for row in seen.rows() if not row.has_hands]),
+    }
+
+
+def _copied(files: Sequence[Path], folder: Path) -> Path:
+    """Make a folder hold these files and no others; return it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for file in files:
+        shutil.copy2(file, folder)
+    return folder

@@ -1,0 +1,261 @@
+"""The benchmark and the ablation at their smallest: the same each time, stopped and gone on with."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from flows import ablation_figures
+from flows.ablate import AblateConfig, AblationRun, Countdown, ablation_runs, stages
+from flows.ablation_table import FILES, Spread, judge, tabulate
+from flows.benchmark import UNSEEN, BenchmarkConfig
+from flows.cli import app
+from storage.config import load_config
+from storage.errors import InputError
+from storage.manifest import Manifest
+from storage.pictures import read_picture
+from storage.store import Store
+
+ROOT = Path(__file__).parents[2]
+SIZE = {"six_views": {"size": 16}, "layers": {"size": 32}}
+BENCHMARK = {
+    "procedural": 3,
+    "seen": 1,
+    "unseen": 1,
+    "sessions": {"train": 1, "seen": 1, "unseen": 1},
+    "build": {"num_frames": 4, "test_fraction": 0, **SIZE},
+    "synthesize": {
+        "synthesis": {
+            "num_frames": 16,
+            "num_cameras": 1,
+            "width": 64,
+            "height": 48,
+            "action": {"actions": ["clasp"], "grasp": {"num_candidates": 4}},
+        }
+    },
+    "ingest": SIZE,
+}
+MODEL = {
+    "unet.block_out_channels": [8, 16, 16],
+    "unet.norm_num_groups": 4,
+    "unet.cross_attention_dim": 8,
+    "guider.channels": [4, 4, 4, 8],
+    "tokens": {"channels": [4, 8], "grid": 2, "points": 2},
+}
+
+
+class Bench:
+    """A finished benchmark and what making it printed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store = folder, folder / "store"
+        (folder / "benchmark.yaml").write_text(yaml.safe_dump(BENCHMARK))
+        self.told = self.make()
+
+    def make(self) -> dict[str, Any]:
+        out, config = self.folder / "out", self.folder / "benchmark.yaml"
+        return run("benchmark", config, "-o", out, "--store", self.store, "--json")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Bench:
+    return Bench(tmp_path_factory.mktemp("bench"))
+
+
+def run(*arguments: str | Path) -> dict[str, Any]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_no_unseen_object_is_in_a_training_session_and_all_are_among_the_objects(bench: Bench) -> None:
+    store = Store(bench.store)
+    rows = Manifest.read(store, "benchmark").rows
+    unseen = Manifest.read(store, "benchmark" + UNSEEN).rows
+    meshes = {
+        group: {path.name for path in (bench.folder / "out" / "objects" / group).iterdir()}
+        for group in ("seen", "unseen")
+    }
+    assert not meshes["seen"] & meshes["unseen"]
+    built = {row.session.removeprefix("object:") for row in rows if row.source == "object"}
+    assert {Path(name).stem for group in meshes.values() for name in group} <= built
+    assert {row.split for row in unseen} == {"test"}
+    assert sorted(row.split for row in rows if row.has_hands) == ["test", "train"]
+    shown = {key for row in rows if row.has_hands for key in row.object_keys}
+    assert not shown & {key for row in unseen for key in row.object_keys}
+
+
+def test_the_benchmark_says_what_hides_its_fingers(bench: Bench) -> None:
+    assert bench.told == json.loads((bench.folder / "out" / "benchmark.json").read_text())
+    for name in ("train", "seen", "unseen"):
+        shares = bench.told["sets"][name]["finger_pixels"]
+        assert 0 < shares["hidden"] < 1
+        assert shares["hidden"] == pytest.approx(sum(v for k, v in shares.items() if k != "hidden"), abs=1e-3)
+    assert bench.told["sets"]["objects"]["finger_pixels"]["hidden"] == 0
+    assert bench.told["sets"]["objects"]["clips"] == 3
+
+
+def test_one_seed_is_one_digest_and_another_is_another(bench: Bench, tmp_path: Path) -> None:
+    assert bench.make()["digest"] == bench.told["digest"]  # nothing is made
+    again = Bench(tmp_path)  # everything is
+    assert again.told == bench.told
+
+
+def test_a_benchmark_wants_enough_objects_and_all_sets() -> None:
+    with pytest.raises(ValueError, match="3 seen and 2 unseen objects of 4"):
+        BenchmarkConfig(procedural=4, seen=3, unseen=2)
+    with pytest.raises(ValueError, match="wanted train, seen, unseen, found train"):
+        BenchmarkConfig(sessions={"train": 1})
+
+
+def ablation(folder: Path) -> Path:
+    """Write a config of two variants and two seeds on the smallest model."""
+    model = yaml.safe_load((ROOT / "configs" / "model" / "tiny.yaml").read_text())
+    for key, value in MODEL.items():
+        *parents, last = ("network." + key).split(".")
+        place = model
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    (folder / "model.yaml").write_text(yaml.safe_dump(model))
+    settings = {
+        "variants": {
+            "full": {"title": "full"},
+            "controlnet": {
+                "title": "CDiff",
+                "network": {"method": "controlnet"},
+                "shares": {"hoi": 1, "object": 0},
+            },
+        },
+        "seeds": [0, 1],
+        "image": {
+            "stage": "image",
+            "dataset": "benchmark",
+            "model": str(folder / "model.yaml"),
+            "batch": {"clips": 1, "frames": 2},
+            "iterations": 2,
+            "memory_estimate": False,
+            "threads": 1,
+        },
+        "tests": {"seen": "benchmark", "unseen": "benchmark" + UNSEEN},
+        "sampling": {"num_frames": 2, "stride": 8, "num_inference_steps": 1},
+        "claims": [{"better": "full", "worse": "controlnet", "test": "seen", "area": "hidden_fingers"}],
+    }
+    (folder / "ablate.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    return folder / "ablate.yaml"
+
+
+def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = ablation(tmp_path), tmp_path / "out"
+    arguments = ("ablate", config, "-o", out, "--store", bench.store, "--json")
+    measure = ablation_figures.measure_test
+
+    def stop(pipeline: Any, test: str, run: AblationRun, *rest: Any) -> Any:
+        if (run.variant, run.seed, test) == ("full", 1, "unseen"):
+            raise RuntimeError("killed")
+        return measure(pipeline, test, run, *rest)
+
+    monkeypatch.setattr(ablation_figures, "measure_test", stop)
+    stopped = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert stopped.exit_code == 1
+    assert not (out / "results.json").exists()
+    done = [out / name / "seed-0" / "figures.json" for name in ("full", "controlnet")]
+    trained = out / "full" / "seed-1" / "image" / "model" / "model_index.json"
+    before = {path: path.stat().st_mtime_ns for path in (*done, trained)}
+
+    monkeypatch.setattr(ablation_figures, "measure_test", measure)
+    results = run(*arguments)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert all((out / name).is_file() for name in FILES)
+    assert results == json.loads((out / "results.json").read_text())
+    found = results["variants"]["full"]["tests"]["unseen"]["hidden_fingers"]["psnr"]
+    assert len(found["seeds"]) == 2
+    assert found["seeds"][0] != found["seeds"][1]
+    assert found["mean"] == pytest.approx(np.mean(found["seeds"]))
+    assert found["deviation"] == pytest.approx(np.std(found["seeds"], ddof=1))
+    assert [claim["better"] for claim in results["claims"]] == ["full"]
+    lines = (out / "table.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines[:4]] == ["| variant", "| ---", "| full", "| CDiff"]
+    with (out / "table.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2 * 2 * 2 * 2  # variants, tests, areas, metrics
+    height, width, _ = read_picture(out / "comparison.png").shape
+    assert width > 4 * 192  # layers, truth and both variants
+    assert height > 2 * 192  # a clip of each test
+    assert "data:image/png;base64," in (out / "ablation.html").read_text()
+    assert not list(out.rglob("checkpoints"))
+
+
+def test_variants_differ_in_what_they_change_and_in_nothing_else(tmp_path: Path) -> None:
+    config = load_config(AblateConfig, ablation(tmp_path))
+    full, controlnet = ablation_runs(config, tmp_path)[:2]
+    ((ours, _),), ((theirs, _),) = stages(full, config), stages(controlnet, config)
+    changed = {key for key, value in ours.model_dump().items() if theirs.model_dump()[key] != value}
+    assert changed == {"model", "batch"}
+    assert theirs.batch.shares == {"hoi": 1, "object": 0}
+    networks = [yaml.safe_load(stage.model.read_text())["network"] for stage in (ours, theirs) if stage.model]
+    assert {key for key in networks[0] if networks[0][key] != networks[1][key]} == {"method"}
+
+
+def test_gains_are_between_runs_of_one_seed(tmp_path: Path) -> None:
+    config = load_config(AblateConfig, ablation(tmp_path))
+    psnr = {("full", 0): 20.0, ("full", 1): 22.0, ("controlnet", 0): 19.0, ("controlnet", 1): 20.5}
+    figures = {
+        each: {"tests": {test: [_clip(psnr[each.variant, each.seed]), _clip(None)] for test in config.tests}}
+        for each in ablation_runs(config, tmp_path)
+    }
+    table = tabulate(figures, config)
+    (verdict,) = judge(table, config)
+    assert verdict["gain_db"]["seeds"] == [1.0, 1.5]
+    assert verdict["holds"]
+    assert verdict["seeds_for"] == 2
+    assert str(table["full", "seen", "hand_object", "psnr"]) == "21.00 ± 1.41"
+    assert str(Spread((0.5,))) == "0.500"
+
+
+def test_time_left_counts_what_runs_took(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 600.0, 600.0, 600.001, 600.001, 1200.0])
+    monkeypatch.setattr("flows.ablate.time.monotonic", lambda: next(clock))
+    runs = [AblationRun("full", seed, Path()) for seed in range(3)]
+    countdown = Countdown(runs)
+    for each in runs:
+        with countdown.run(each):
+            pass
+    told = capsys.readouterr().err
+    assert "run 1 of 3: full, seed 0\n" in told
+    assert "run 3 of 3: full, seed 2 (about 10 min left)" in told  # the second run was there already
+
+
+def test_a_claim_of_an_unknown_variant_is_refused(tmp_path: Path) -> None:
+    path = ablation(tmp_path)
+    path.write_text(path.read_text().replace("better: full", "better: fuller"))
+    with pytest.raises(InputError, match="no 'fuller'"):
+        load_config(AblateConfig, path)
+
+
+@pytest.mark.parametrize("name", ["ablate.yaml", "ablate_gpu.yaml"])
+def test_shipped_ablations_can_be_read_with_all_variants(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    config = load_config(AblateConfig, ROOT / "configs" / name)
+    assert config.benchmark is not None
+    benchmark = load_config(BenchmarkConfig, config.benchmark)
+    assert list(config.variants) == ["full", "noise_only", "depth_only", "no_objects", "controlnet"]
+    assert len(config.seeds) >= 3
+    assert set(config.tests.values()) == {benchmark.dataset, benchmark.dataset + UNSEEN}
+    for each in ablation_runs(config, tmp_path):
+        assert all(stage.dataset == benchmark.dataset for stage, _ in stages(each, config))
+
+
+def _clip(psnr: float | None) -> dict[str, Any]:
+    figures = {"psnr": psnr, "ssim": psnr and psnr / 100}
+    return {"id": "", "hand_object": figures, "hidden_fingers": figures}

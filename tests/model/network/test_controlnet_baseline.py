@@ -1,0 +1,85 @@
+"""The CDiff baseline sees depth and one picture, starts as its plain UNet, and takes the method's place."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from model.conditions import Conditions
+from model.config import ModelConfig
+from model.controlnet_baseline import ControlNetBaseline
+from model.pipeline import build_pipeline, read_pipeline
+from model.sampling import SamplingConfig
+
+MakeConditions = Callable[..., Conditions]
+
+
+@pytest.fixture
+def config(tiny: ModelConfig) -> ModelConfig:
+    return tiny.model_copy(update={"network": tiny.network.model_copy(update={"method": "controlnet"})})
+
+
+@pytest.fixture
+def baseline(config: ModelConfig) -> ControlNetBaseline:
+    return ControlNetBaseline(config.network)
+
+
+def predict(network: ControlNetBaseline, conditions: Conditions) -> torch.Tensor:
+    b, t = conditions.normals.shape[:2]
+    z = torch.randn(b, t, *conditions.references.shape[2:], generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return network(z, torch.full((b,), 500), network.encode(conditions))
+
+
+def test_before_training_it_is_its_plain_unet(
+    baseline: ControlNetBaseline, make_conditions: MakeConditions
+) -> None:
+    conditions = make_conditions(baseline.settings)
+    torch.testing.assert_close(predict(baseline, conditions), predict(baseline, conditions.absent()))
+
+
+def test_it_sees_composite_depth_and_the_front_view_and_nothing_else(
+    baseline: ControlNetBaseline, make_conditions: MakeConditions, trained: Callable[[nn.Module], nn.Module]
+) -> None:
+    trained(baseline)
+    conditions = make_conditions(baseline.settings)
+    hidden = conditions.confidence.clone()
+    nearest = hidden.amax(dim=2, keepdim=True)
+    hidden[hidden < nearest] *= 0.5  # moves what is hidden, and nothing that is seen
+    others = conditions.references.clone()
+    others[:, 1:] += 1.0
+    unseen = replace(
+        conditions,
+        normals=-conditions.normals,
+        confidence=hidden,
+        references=others,
+        points=conditions.points + 1,
+        skeleton=1 - conditions.skeleton,
+    )
+    reference = predict(baseline, conditions)
+    torch.testing.assert_close(predict(baseline, unseen), reference)
+    nearer = replace(conditions, confidence=conditions.confidence * 0.9)
+    front = conditions.references.clone()
+    front[:, 0] += 1.0
+    for seen in (nearer, replace(conditions, references=front)):
+        assert not torch.allclose(predict(baseline, seen), reference)
+
+
+def test_a_saved_baseline_generates_what_it_did(
+    config: ModelConfig, make_conditions: MakeConditions, tmp_path: Path
+) -> None:
+    pipeline = build_pipeline(config)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(tmp_path / "model")
+    again = read_pipeline(tmp_path / "model")
+    again.set_progress_bar_config(disable=True)
+    conditions = make_conditions(config.network, t=3)
+    videos = [
+        each(conditions, SamplingConfig(num_inference_steps=2), torch.Generator().manual_seed(0)).frames
+        for each in (pipeline, again)
+    ]
+    assert videos[0].shape == (1, 3, 32, 32, 3)
+    assert (videos[0] == videos[1]).all()
