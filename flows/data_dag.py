@@ -103,11 +103,11 @@ def describe_benchmark(config: BenchmarkConfig, store: Path, out_dir: Path) -> d
 def benchmark(config: BenchmarkConfig, store: Path, out_dir: Path) -> dict[str, Any]:
     """Occlusion-heavy synthetic clips: training, seen-object test, unseen-object test; what is in them."""
     plan = benchmarking.plan(config, out_dir)
-    build(plan.build, store)
+    build_dataset(plan.build, store)
     made = {name: synthesize(settings, out_dir / name) for name, settings in plan.synthesize.items()}
     for name, settings in plan.ingest.items():
         sets = ("unseen",) if name.endswith(benchmarking.UNSEEN) else ("train", "seen")
-        ingest([folder for group in sets for folder in made[group].folders], settings, store)
+        ingest_session([folder for group in sets for folder in made[group].folders], settings, store)
     return describe_benchmark(config, store, out_dir)
 
 

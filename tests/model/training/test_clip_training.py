@@ -7,7 +7,8 @@ import torch
 from model.config import ModelConfig
 from model.memory import estimate_memory, num_bytes
 from model.pipeline import read_pipeline
-from model.train import starting_pipeline, train
+from model.start import starting_pipeline
+from model.train import train
 from model.trainer import Trainer
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
