@@ -40,7 +40,6 @@ from flows.options import (
 from flows.summary import print_figures, print_outcome, print_quarantined
 from storage.config import load_config
 from storage.errors import InputError
-from storage.store import Store
 
 if TYPE_CHECKING:
     from flows.outcome import Outcome
@@ -195,9 +194,10 @@ def train(
     """One stage of training: image, temporal or human."""
     with reporting(debug=debug):
         from flows import model_dag, runs
-        from flows.train import is_first_process, train_stage
+        from flows import train as training
         from model.preflight import prepare
         from model.training_config import TrainConfig
+        from storage.store import Store
 
         settings = load_config(TrainConfig, config, overrides(assignments, dataset=dataset))
         run_dir = out or Path("outputs") / config.stem
@@ -208,8 +208,8 @@ def train(
             else:
                 print_table("it can train", ("", ""), list(facts.items()))
             return
-        if not is_first_process():  # the first one runs the flow and reports
-            train_stage(settings, Store(store), run_dir, resume=resume)
+        if not training.is_first_process():  # the first one runs the flow and reports
+            training.train_stage(settings, Store(store), run_dir, resume=resume)
             return
         started = time.monotonic()
         model = runs.run(model_dag.train, config=settings, store=store, run_dir=run_dir, resume=resume)

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.stamps import changes, write_stamp
 from flows.train import train_where_changed
 from model.training_config import TrainConfig
@@ -29,3 +31,14 @@ def test_a_stamp_that_was_cut_short_says_that_everything_changed(tmp_path: Path)
     assert changes(stamp, {"seed": 1, "size": 3}) == ["size"]
     stamp.write_text(stamp.read_text()[:-5])
     assert changes(stamp, {"seed": 1, "size": 2}) == ["seed", "size"]
+
+
+def test_a_check_says_in_one_line_what_is_missing_and_does_nothing(tmp_path: Path) -> None:
+    config = Path(__file__).parents[2] / "configs" / "train" / "tiny_temporal.yaml"
+    options = ["--store", str(tmp_path / "store"), "-o", str(tmp_path / "out"), "--check"]
+    result = CliRunner().invoke(app, ["train", str(config), *options])
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert "2 things to put right: (1) outputs/tiny_image/model: no saved model in it; (2) " in line
+    assert "no dataset 'captures'" in line
+    assert list(tmp_path.iterdir()) == []

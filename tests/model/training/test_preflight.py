@@ -12,10 +12,13 @@ from model import preflight
 from model.memory import MemoryEstimate
 from model.preflight import prepare
 from model.training_config import TrainConfig
+from storage.config import load_config
 from storage.errors import InputError
 from storage.manifest import Manifest
 from storage.store import Store
 
+REPOSITORY = Path(__file__).parents[3]
+CONFIGS = REPOSITORY / "configs" / "train"
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -99,3 +102,18 @@ def test_clips_of_two_sizes_do_not_train_together(
         InputError, match=r"2 things .*wanted one size for all clips; .*wanted multiples of 2"
     ):
         prepare(image_config, store, tmp_path, resume=False)
+
+
+@pytest.mark.parametrize("stage", ["image", "temporal", "human"])
+def test_each_stage_of_tiny_wants_data_and_the_stage_before_it(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    before = None if stage == "image" else str(tmp_path / "before")
+    config = load_config(TrainConfig, CONFIGS / f"tiny_{stage}.yaml")
+    config = changed(config, init_from=before)
+    with pytest.raises(InputError) as raised:
+        prepare(config, Store(tmp_path / "store"), tmp_path / "run", resume=False)
+    no_data = f"{tmp_path / 'store'}: no dataset 'captures'"
+    assert no_data in str(raised.value)
+    assert ("no saved model in it" in str(raised.value)) == (stage != "image")

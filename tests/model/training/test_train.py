@@ -371,11 +371,16 @@ def test_a_noise_bias_draws_more_high_noise(image_config: TrainConfig) -> None:
     assert high.max() < 1000
 
 
-@pytest.mark.parametrize("name", ["tiny_image", "tiny_temporal", "sd15_image", "sd15_temporal"])
-def test_the_committed_configs_are_valid(name: str) -> None:
-    config = load_config(TrainConfig, CONFIGS / f"{name}.yaml")
-    assert name.endswith(config.stage)
-    assert config.model is None or (CONFIGS.parents[1] / config.model).is_file()
-    if name.startswith("sd15"):  # the paper's own numbers
-        expected = {"image": (20_000, 1e-5, 4, 1), "temporal": (30_000, 8e-6, 1, 24)}[config.stage]
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_committed_configs_are_valid(path: Path) -> None:
+    config = load_config(TrainConfig, path)
+    size, stage = path.stem.split("_")
+    assert stage == config.stage
+    if config.model is not None:
+        load_config(ModelConfig, CONFIGS.parents[1] / config.model)
+    else:  # a stage starts from the one before
+        before = {"temporal": "image", "human": "temporal"}[stage]
+        assert config.init_from == Path(f"outputs/{size}_{before}/model")
+    if size == "sd15" and stage != "human":  # the paper's own numbers
+        expected = {"image": (20_000, 1e-5, 4, 1), "temporal": (30_000, 8e-6, 1, 24)}[stage]
         assert (config.iterations, config.learning_rate, config.batch.clips, config.batch.frames) == expected
