@@ -82,9 +82,9 @@ def encode_what_is_missing(ready: Ready) -> None:
     latents, accelerator = ready.batches.cache.latents, ready.trainer.accelerator
     if latents is None:
         return
-    missing = latents.missing(ready.batches.draws.rows)
-    own = missing[accelerator.process_index :: accelerator.num_processes]
-    latents.encode(own, show=accelerator.is_main_process)
+    # Shared out before any is looked for: what is missing changes while others write.
+    own = ready.batches.draws.rows[accelerator.process_index :: accelerator.num_processes]
+    latents.encode(latents.missing(own), show=accelerator.is_main_process)
     accelerator.wait_for_everyone()
 
 

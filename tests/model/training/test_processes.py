@@ -37,7 +37,7 @@ def test_two_processes_train_as_one_does(store: Store, image_config: TrainConfig
     config = image_config.model_copy(update=update)
     alone = train(config, store, tmp_path / "one")
     together = tmp_path / "two"
-    launch(config, store, together, tmp_path)
+    launch(config.model_copy(update={"stored_latents": True}), store, together, tmp_path)
 
     losses = [json.loads(line)["loss"] for line in (together / "losses.jsonl").read_text().splitlines()]
     assert losses == pytest.approx(alone.losses, rel=1e-4)
