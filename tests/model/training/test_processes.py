@@ -1,11 +1,11 @@
 """Several processes that train together do what one does, but for rounding."""
 
 import json
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,50 +13,64 @@ from safetensors.torch import load_file
 
 from model.train import train
 from model.training_config import TrainConfig
+from storage.errors import InputError
 from storage.store import Store
 
-REPOSITORY = Path(__file__).parents[3]
-TRAIN = """
-import sys
-from pathlib import Path
-import torch
-from model.train import train
-from model.training_config import TrainConfig
-from storage.config import load_config
-from storage.store import Store
 
-torch.set_num_threads(1)
-config, store, out = map(Path, sys.argv[1:])
-train(load_config(TrainConfig, config), Store(store), out)
-"""
+def train_as(rank: int, port: int, config: TrainConfig, root: Path, run: Path) -> None:
+    """Train as one of two processes, told what torchrun and `accelerate launch` tell theirs."""
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    told = {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    os.environ.update({name: str(value) for name, value in told.items()})
+    torch.set_num_threads(1)
+    train(config, Store(root), run)
+
+
+def launch(config: TrainConfig, store: Store, run: Path) -> list[int | None]:
+    """Train in two processes; return their exit statuses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    processes = [
+        context.Process(target=train_as, args=(rank, port, config, store.root, run)) for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def steps(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def test_two_processes_train_as_one_does(store: Store, image_config: TrainConfig, tmp_path: Path) -> None:
     batch = image_config.batch.model_copy(update={"clips": 4})
     update = {"batch": batch, "iterations": 4, "accumulate": 2, "device": "cpu"}
     config = image_config.model_copy(update=update)
-    alone = train(config, store, tmp_path / "one")
-    together = tmp_path / "two"
-    launch(config.model_copy(update={"stored_latents": True}), store, together, tmp_path)
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    train(config, store, alone)
+    assert launch(config.model_copy(update={"stored_latents": True}), store, together) == [0, 0]
 
-    losses = [json.loads(line)["loss"] for line in (together / "losses.jsonl").read_text().splitlines()]
-    assert losses == pytest.approx(alone.losses, rel=1e-4)
-    one, two = (
-        load_file(run / "checkpoints" / "step-00000004" / "network.safetensors")
-        for run in (tmp_path / "one", together)
+    one, two = (steps(run / "losses.jsonl") for run in (alone, together))
+    assert len(two) == 4
+    for mine, theirs in zip(one, two, strict=True):
+        assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-4)
+        assert theirs["by_source"] == pytest.approx(mine["by_source"], rel=1e-4)
+    weights, others = (
+        load_file(run / "checkpoints/step-00000004/network.safetensors") for run in (alone, together)
     )
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(others[name], tensor, rtol=1e-3, atol=1e-4)
     assert (together / "model" / "model_index.json").is_file()
 
 
-def launch(config: TrainConfig, store: Store, out: Path, folder: Path) -> None:
-    """Train in two processes on the CPU, as torchrun and `accelerate launch` start them."""
-    (folder / "config.yaml").write_text(config.model_dump_json())  # JSON is YAML
-    (folder / "train.py").write_text(TRAIN)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}")
-    command = [*torchrun, folder / "train.py", folder / "config.yaml", store.root, out]
-    subprocess.run(command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True)
+def test_a_batch_that_processes_cannot_share_is_refused(
+    store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 4)
+    with pytest.raises(InputError, match=r"batch\.clips: found 2, wanted a multiple of the 4 processes"):
+        train(image_config, store, tmp_path)
