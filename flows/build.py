@@ -26,7 +26,8 @@ from render.trajectories import TrajectoryConfig, random_trajectory, seed_genera
 from render.transforms import look_at
 from storage.digests import digest_json
 from storage.errors import InputError
-from storage.manifest import ClipRow, Manifest, assign_object_split, assign_split, read_or_new, update
+from storage.likeness import shape_signature
+from storage.manifest import ClipRow, Manifest, read_or_new, update
 from storage.recipe import Recipe
 from storage.records import (
     FramesData,
@@ -38,6 +39,7 @@ from storage.records import (
 from storage.sources.glb import GlbFolder
 from storage.sources.glb_limits import GlbLimits
 from storage.sources.objaverse import Objaverse, ObjaverseConfig
+from storage.splits import TEST_FRACTION, ObjectIdentity, SplitBasis
 from storage.store import Store
 
 Kind = Literal["object", "layers", "frames"]
@@ -69,8 +71,8 @@ class BuildConfig(BaseModel, frozen=True, extra="forbid"):
     """Frames a second."""
     fov_deg: float = Field(default=40.0, gt=0, lt=180)
     """Field of view of the camera."""
-    test_fraction: float = Field(default=0.1, ge=0, le=1)
-    """Share of objects held out for testing, chosen by their names."""
+    test_fraction: float = Field(default=TEST_FRACTION, ge=0, le=1)
+    """Share of objects held out for testing, each with its near-duplicates; drawn by their names."""
     trajectory: TrajectoryConfig = TrajectoryConfig()
     """Random motion."""
     six_views: SixViewConfig = SixViewConfig()
@@ -295,8 +297,7 @@ def _rows(session: str, item: Item, recipes: Mapping[Kind, Recipe], job: ObjectJ
         id=f"{session}/{CAMERA}",
         session=session,
         camera=CAMERA,
-        split=assign_split(session, job.config.test_fraction),
-        object_split=assign_object_split(session, [item.geometry], job.config.test_fraction),
+        split="train",  # until the dataset is split
         source="object",
         object_keys=(recipes["object"].key,),
         layers_key=recipes["layers"].key,
@@ -305,6 +306,9 @@ def _rows(session: str, item: Item, recipes: Mapping[Kind, Recipe], job: ObjectJ
         has_object=True,
         num_frames=job.config.num_frames,
         fps=job.config.fps,
+        basis=SplitBasis(
+            job.config.test_fraction, objects=(ObjectIdentity(item.geometry, shape_signature(item.mesh)),)
+        ),
         licence=item.provenance.get("licence", ""),
         provenance=({"name": item.name, **item.provenance},),
     )

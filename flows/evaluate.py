@@ -77,36 +77,23 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     """Generate and compare the clips of a split, and write what people look at."""
     pipeline = load_pipeline(model_dir)
     dataset = Dataset.open(store, config.dataset, layers=pipeline.network.settings.num_layers)
-    folded = Dataset.open(store, config.dataset)  # seven layers, as pictures show them
     rows = dataset.rows(config.split)[: config.max_clips]
     if not rows:
         known = ", ".join(sorted({row.split for row in dataset.rows()})) or "none"
         message = f"dataset {config.dataset}: no clips of split {config.split!r} (there are: {known})"
         raise InputError(message, code="no-clips")
     out_dir.mkdir(parents=True, exist_ok=True)
-    folders: dict[str, Path] = {}
-    sheet: list[Picture] = []
-    shown: dict[str, tuple[float, ClipSprites]] = {}
-
-    def keep(clip: GeneratedClip) -> None:
-        window, fps = read_clip(folded, clip.row, config.sampling), clip.row.fps / config.sampling.stride
-        folder = clip_folder(out_dir, clip.row.id)
-        sheet.append(write_clip(clip, window, folder, fps))
-        folders[clip.row.id] = folder
-        shown[clip.row.id] = (clip.figures["psnr"] or math.inf, clip_sprites(clip, window, fps))
-        if len(shown) > MOST_CLIPS:
-            del shown[max(shown, key=lambda name: shown[name][0])]  # the best
-
+    pictures = ClipPictures(out_dir, Dataset.open(store, config.dataset), config.sampling)
     measures = Metrics(config.metrics, pipeline._execution_device)
-    metrics = evaluate(pipeline, dataset, rows, config.sampling, keep, measures).metrics
+    metrics = evaluate(pipeline, dataset, rows, config.sampling, pictures.add, measures).metrics
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    save_png(column(sheet), out_dir / "contact_sheet.png")
+    save_png(column(pictures.sheet), out_dir / "contact_sheet.png")
     runs = read_runs(model_dir)
     report = Report(
         title=f"Evaluation of {config.dataset}, split {config.split}",
         summary=f"{len(rows)} clips; all figures are of the hand-object area alone.",
         metrics=metrics,
-        sprites={name: sprites for name, (_, sprites) in shown.items()},
+        sprites=pictures.worst,
         losses={stage: run.losses for stage, run in runs.items()},
         configs={
             "evaluation": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
@@ -114,7 +101,30 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
         },
     )
     write_report(report, out_dir / "report.html")
-    return Evaluation(metrics, folders, out_dir / "report.html")
+    return Evaluation(metrics, pictures.folders, out_dir / "report.html")
+
+
+class ClipPictures:
+    """Writes each clip's videos as it is generated, and keeps what the pages show of it."""
+
+    def __init__(self, out_dir: Path, folded: Dataset, sampling: EvaluateConfig) -> None:
+        self.out_dir, self.sampling = out_dir, sampling
+        self.dataset = folded  # seven layers, as pictures show them
+        self.folders: dict[str, Path] = {}
+        self.sheet: list[Picture] = []
+        self.worst: dict[str, ClipSprites] = {}  # MOST_CLIPS of them
+        self._psnr: dict[str, float] = {}
+
+    def add(self, clip: GeneratedClip) -> None:
+        """Take a clip."""
+        name, fps = clip.row.id, clip.row.fps / self.sampling.stride
+        window = read_clip(self.dataset, clip.row, self.sampling)
+        self.folders[name] = clip_folder(self.out_dir, name)
+        self.sheet.append(write_clip(clip, window, self.folders[name], fps))
+        self.worst[name] = clip_sprites(clip, window, fps)
+        self._psnr[name] = math.inf if clip.figures["psnr"] is None else clip.figures["psnr"]
+        if len(self.worst) > MOST_CLIPS:
+            del self.worst[max(self.worst, key=self._psnr.__getitem__)]
 
 
 def evaluate_where_changed(

@@ -28,11 +28,15 @@ from render.layers import LayersConfig
 from render.scene import Clip
 from render.six_views import SixViewConfig
 from storage.errors import InputError
-from storage.manifest import ClipRow, Manifest, assign_object_split, assign_split, read_or_new, update
+from storage.likeness import Signature, picture_signatures, shape_signature, take_signatures
+from storage.manifest import ClipRow, Manifest, read_or_new, update
 from storage.pictures import crop_and_resize
 from storage.records import FramesData, digest_geometry, frames_recipe, layers_recipe, object_recipe
 from storage.sources.dexycb_splits import Setup
+from storage.splits import TEST_FRACTION, ObjectIdentity, SplitBasis
 from storage.store import Store
+
+PICTURE_STRIDE = 8  # frames between those that tell what a video looks like
 
 
 class IngestConfig(BaseModel, frozen=True, extra="forbid"):
@@ -40,8 +44,9 @@ class IngestConfig(BaseModel, frozen=True, extra="forbid"):
 
     dataset: str = "captures"
     """Name of the dataset that the sessions are added to; what it knew of them is replaced."""
-    test_fraction: float = Field(default=0.1, ge=0, le=1)
-    """Share of sessions held out for testing, chosen by their names, where session.yaml names no split."""
+    test_fraction: float = Field(default=TEST_FRACTION, ge=0, le=1)
+    """Share of sessions, of objects and of participants held out for testing, each with its near-duplicates;
+    drawn by their names, sessions only where session.yaml names no split."""
     dexycb_setup: Setup | None = None
     """Official split of DexYCB to use: s0 (unseen sequences), s1 (subjects), s2 (cameras), s3 (objects)."""
     crop: Literal["hand_object", "center"] = "hand_object"
@@ -230,15 +235,21 @@ def _row(
     job: IngestJob,
 ) -> ClipRow:
     keys = {entry.kind: entry.key for entry in planned}
-    meshes = [digests[f"objects/{moving.name}/geometry"] for moving in clip.objects]
-    fixed = clip.camera_splits.get(camera, clip.split)
+    basis = SplitBasis(
+        test_fraction=job.config.test_fraction,
+        fixed=clip.camera_splits.get(camera) or clip.split or "",
+        takes=take_signatures(clip) or _seen_in(keys.get("frames"), job.store),
+        objects=tuple(
+            ObjectIdentity(digests[f"objects/{moving.name}/geometry"], shape_signature(moving.mesh))
+            for moving in clip.objects
+        ),
+    )
     licences = sorted({moving.provenance.get("licence", "") for moving in clip.objects} - {""})
     return ClipRow(
         id=f"{clip.id}/{camera}",
         session=clip.id,
         camera=camera,
-        split=fixed or assign_split(clip.id, job.config.test_fraction),
-        object_split=assign_object_split(clip.id, meshes, job.config.test_fraction),
+        split=basis.fixed or "train",  # until the dataset is split
         source="hoi" if clip.hands else "object" if clip.objects else "human",
         object_keys=tuple(entry.key for entry in objects),
         layers_key=keys.get("layers"),
@@ -248,6 +259,14 @@ def _row(
         num_frames=clip.num_frames,
         fps=clip.fps,
         participant=clip.participant,
+        basis=basis,
         licence="; ".join(licences),
         provenance=tuple({"name": moving.name, **moving.provenance} for moving in clip.objects),
     )
+
+
+def _seen_in(frames_key: str | None, store: Store) -> tuple[Signature, ...]:
+    """What a clip without motion looks like; nothing where its frames are still to be made."""
+    if frames_key is None or not store.has("frames", frames_key):
+        return ()
+    return picture_signatures(store.open("frames", frames_key).read("rgb", slice(0, None, PICTURE_STRIDE)))

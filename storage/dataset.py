@@ -79,14 +79,17 @@ class Dataset:
     def rows(self, split: str | None = None) -> list[ClipRow]:
         """Return the clips of a split, or all of them, by id.
 
-        split: train, val or test of the split by sequence; object:train or object:test of that by object.
+        split: train, val or test of the split by sequence; object:train or object:test of that by object;
+        participant:train or participant:test of that by participant, which leaves out who is not known.
         """
         by, _, name = (split or "").rpartition(":")
-        if by not in ("", "object"):
-            raise InputError(f"split {split!r}: wanted NAME or object:NAME", code="config")
+        if by not in ("", "object", "participant"):
+            message = f"split {split!r}: wanted NAME, object:NAME or participant:NAME"
+            raise InputError(message, code="config")
         if split is None:
             return list(self.manifest.rows)
-        return [row for row in self.manifest.rows if name == (row.object_split if by else row.split)]
+        field = f"{by}_split" if by else "split"
+        return [row for row in self.manifest.rows if getattr(row, field) == name]
 
     def row(self, clip_id: str) -> ClipRow:
         """Return a clip by id."""

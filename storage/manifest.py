@@ -16,9 +16,10 @@ from typing import Any
 from storage.backend import DATASETS, Backend
 from storage.digests import digest_bytes
 from storage.errors import InputError
+from storage.splits import SplitBasis, with_splits
 from storage.store import Store
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class ClipRow:
     id: str  # session/camera
     session: str
     camera: str
-    split: str  # train, val or test: sessions are split, each stays whole
+    split: (
+        str  # train, val or test by sequence: sessions with all their cameras, and near-duplicates of theirs
+    )
     source: str  # object, hoi or human: the shares that training draws in
     object_keys: tuple[str, ...]  # the first gives the references
     layers_key: str | None  # None: no motion (human video)
@@ -40,6 +43,11 @@ class ClipRow:
     participant: str = ""
     licence: str = ""
     object_split: str = "train"  # or test: objects are split; a clip that shows a test object is a test clip
+    participant_split: str = ""  # train or test by participant, where one is known
+    why: dict[str, str] = field(
+        default_factory=dict, hash=False
+    )  # each split is what it is: sequence, object, …
+    basis: SplitBasis | None = None  # what `storage.splits` decides them by; None: they stay as they are
     provenance: tuple[dict[str, str], ...] = field(default=(), hash=False)  # of each object, as object_keys
 
     def records(self) -> set[tuple[str, str]]:
@@ -52,7 +60,8 @@ class ClipRow:
     def from_json(cls, values: dict[str, Any]) -> "ClipRow":
         """Return the row that `asdict` and JSON turned into `values`."""
         lists = {name: tuple(values[name]) for name in ("object_keys", "provenance")}
-        return cls(**{**values, **lists})
+        basis = SplitBasis.from_json(values["basis"]) if values["basis"] else None
+        return cls(**{**values, **lists, "basis": basis})
 
 
 @dataclass(frozen=True)
@@ -82,10 +91,10 @@ class Manifest:
         sessions: Collection[str],
         paths: Collection[str] = (),
     ) -> "Manifest":
-        """Replace all that is known of `sessions`, and what was set aside of the folders `paths`."""
+        """Replace all known of `sessions`, and what was set aside of the folders `paths`; then split anew."""
         kept_rows = [row for row in self.rows if row.session not in sessions]
         kept = [e for e in self.quarantined if e.session not in sessions and e.path not in paths]
-        return replace(self, rows=(*kept_rows, *rows), quarantined=(*kept, *quarantined))
+        return replace(self, rows=with_splits((*kept_rows, *rows)), quarantined=(*kept, *quarantined))
 
     @property
     def version(self) -> str:
@@ -166,24 +175,6 @@ def drop_old_versions(store: Store) -> None:
     for file in store.backend.files(DATASETS):
         if file.count("/") == 2 and file not in keep:
             store.backend.remove(file)
-
-
-def assign_split(name: str, test_fraction: float) -> str:
-    """Put a session (by its name) or an object (by its mesh's digest) into "test" with the given probability.
-
-    Else it is in "train"; the same name always falls alike.
-    """
-    draw = int(digest_bytes(name.encode())[:16], 16) / 16**16
-    return "test" if draw < test_fraction else "train"
-
-
-def assign_object_split(session: str, meshes: Iterable[str], test_fraction: float) -> str:
-    """Put a clip into "test" where one of its objects (digests of their meshes) is a test object.
-
-    What shows no object is split by its session.
-    """
-    splits = [assign_split(mesh, test_fraction) for mesh in meshes]
-    return ("test" if "test" in splits else "train") if splits else assign_split(session, test_fraction)
 
 
 def _replace(store: Store, name: str, make: Callable[[bytes | None], Manifest]) -> None:

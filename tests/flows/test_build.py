@@ -2,8 +2,10 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.build import BuildConfig, build_objects, finish, open_source
@@ -15,7 +17,7 @@ from render.trajectories import seed_generator
 from storage.dataset import Dataset
 from storage.download import DownloadConfig
 from storage.sources.glb_limits import GlbLimits
-from storage.sources.glb_writer import encode_glb
+from storage.sources.glb_writer import encode_glb, write_glb
 from storage.sources.objaverse import ObjaverseConfig
 from storage.store import Store
 from storage.upkeep import status
@@ -189,3 +191,18 @@ def test_the_manifest_tells_split_licence_and_origin(config: BuildConfig, store:
         (origin,) = row.provenance
         assert origin["name"] == row.session.removeprefix("object:")
         assert origin["licence"] == "CC0-1.0"
+
+
+def test_an_object_in_other_colours_in_another_file_is_on_the_same_side(
+    config: BuildConfig, objects: Path, store: Store
+) -> None:
+    mug = procedural_object("mug", seed_generator("mug"))
+    for number in range(3):
+        painted = replace(mug, colors=mug.colors * np.float32(0.2 + 0.2 * number))
+        write_glb(painted, objects / f"copy-{number}.glb", copyright="CC0-1.0")
+    run(config.model_copy(update={"test_fraction": 0.5}), store)
+    rows = {row.session: row for row in Dataset.open(store, config.dataset).rows()}
+    mugs = [row for session, row in rows.items() if session != "object:box"]
+    assert len(mugs) == 4
+    assert len({(row.split, row.object_split) for row in mugs}) == 1
+    assert len({row.why["object"] for row in rows.values()}) == 2  # the box is drawn for itself

@@ -18,10 +18,11 @@ from render.layers import LayersConfig
 from render.six_views import SixViewConfig
 from storage.dataset import Dataset
 from storage.manifest import update
+from storage.sources.session_writer import write_session
 from storage.store import Store
 from storage.video import write_video
 from tests.dexycb_writer import SERIALS, write_dexycb
-from tests.flows.conftest import HEIGHT, NUM_FRAMES, WIDTH, MakeSession
+from tests.flows.conftest import HEIGHT, NUM_FRAMES, WIDTH, MakeSession, still_clip
 
 ALL = {"object": 1, "layers": 2, "frames": 2}  # of a session with one object and two cameras
 
@@ -196,3 +197,45 @@ def test_pruning_keeps_the_given_sessions_and_the_objects(
     outcome = run([kept], config.model_copy(update={"prune": True}), store)
     assert outcome.counts() == ({}, ALL)
     assert Dataset.open(store, config.dataset).manifest.sessions() == {"kept", "object:mug"}
+
+
+def test_a_take_recorded_again_under_another_name_follows_the_one_that_is_held_out(
+    tmp_path: Path, config: IngestConfig, store: Store
+) -> None:
+    """The copy has another name, another encoding of its videos and another texture on its object."""
+    rng, clip = np.random.default_rng(0), still_clip("held-out")
+    bending = rng.uniform(0, 0.5, 48).astype(np.float32) * np.linspace(0, 1, NUM_FRAMES)[:, None]
+    hands = {side: replace(hand, pose=bending.astype(np.float32)) for side, hand in clip.hands.items()}
+    box = replace(clip.objects[0].mesh, colors=clip.objects[0].mesh.colors * np.float32(0.5))
+    other = replace(hands["right"], pose=hands["right"].pose[::-1])
+    takes = {
+        "held-out": replace(clip, hands=hands, split="test"),
+        "copy": replace(clip, id="copy", hands=hands, objects=(replace(clip.objects[0], mesh=box),)),
+        "another": replace(clip, id="another", hands={"right": replace(other, pose=2 * other.pose)}),
+    }
+    for grey, (name, take) in enumerate(takes.items()):
+        video = np.full((NUM_FRAMES, HEIGHT, WIDTH, 3), 90 + 20 * grey, np.uint8)
+        write_session(tmp_path / "takes" / name, take, dict.fromkeys(take.cameras, video))
+    run([tmp_path / "takes" / name for name in takes], config, store)
+    rows = Dataset.open(store, config.dataset).rows()
+    assert {row.session for row in rows if row.split == "test"} == {"held-out", "copy"}
+    assert {row.why["sequence"] for row in rows if row.session == "copy"} == {
+        "near-duplicate of held-out, whose source fixes it"
+    }
+    assert len({row.object_split for row in rows}) == 1
+
+
+def test_a_human_video_is_known_again_mirrored_and_encoded_anew(
+    tmp_path: Path, config: IngestConfig, store: Store
+) -> None:
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(0, 256, (2, 8, 8, 3)).repeat(8, axis=1).repeat(8, axis=2).astype(np.uint8)
+    videos = {"dance": scenes[0], "copy": scenes[0, :, ::-1], "other": scenes[1]}
+    folder = tmp_path / "people"
+    folder.mkdir()
+    for name, scene in videos.items():
+        write_video(folder / f"{name}.mp4", [scene] * 4, 24.0, crf=30 if name == "copy" else 18)
+    run([folder / f"{name}.mp4" for name in videos], config, store)
+    why = {row.session: row.why["sequence"] for row in Dataset.open(store, config.dataset).rows()}
+    assert why["people_dance"] == "drawn with its near-duplicate people_copy"
+    assert why["people_other"] == "drawn by its name"

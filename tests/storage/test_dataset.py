@@ -118,6 +118,13 @@ def test_window_holds_what_was_stored(store: Store, row: ClipRow) -> None:
     assert np.count_nonzero(window.confidence) == 2 * 2
 
 
+def test_a_metre_at_a_joint_s_depth_is_f_over_z_pixels(store: Store, row: ClipRow) -> None:
+    px_per_m = dataset_of(store, row).joint_px_per_m(row, 1, 2, stride=3)
+    assert px_per_m == pytest.approx(1.0 / layers_data().joints_3d[[1, 4], ..., 2])
+    human = replace(row, layers_key=None)
+    assert np.isnan(dataset_of(store, human).joint_px_per_m(human, 0, 3)).all()
+
+
 def test_folding_takes_the_nearer_hand(store: Store, row: ClipRow) -> None:
     window = dataset_of(store, row).read(row, 0, 2)
     nearer = 1 - 0.9 * np.array([0.8, 0.4])  # frame 0 has the left palm alone
@@ -187,6 +194,13 @@ def test_rows_by_split_and_id(store: Store, row: ClipRow) -> None:
     assert dataset.row("a/front") == other
     with pytest.raises(InputError, match="no clip 'b'"):
         dataset.row("b")
+
+
+def test_rows_by_the_split_of_participants(store: Store, row: ClipRow) -> None:
+    other = replace(row, id="a/front", session="a", participant_split="test")
+    dataset = dataset_of(store, row, other)
+    assert dataset.rows("participant:test") == [other]
+    assert dataset.rows("participant:train") == []  # nobody knows whose hands the first are
 
 
 def test_rows_by_the_split_of_objects(store: Store, row: ClipRow) -> None:

@@ -12,8 +12,6 @@ from storage.manifest import (
     ClipRow,
     Manifest,
     Quarantined,
-    assign_object_split,
-    assign_split,
     read_or_new,
     update,
 )
@@ -109,18 +107,3 @@ def test_broken_manifest_is_named(store: Store, text: str) -> None:
     (store.root / "datasets" / "x.jsonl").write_text(text)
     with pytest.raises(InputError, match=r"x\.jsonl"):
         Manifest.read(store, "x")
-
-
-def test_split_is_of_the_session_and_in_proportion() -> None:
-    splits = [assign_split(f"session {k}", 0.25) for k in range(2000)]
-    assert splits == [assign_split(f"session {k}", 0.25) for k in range(2000)]
-    assert abs(splits.count("test") / 2000 - 0.25) < 0.03
-    assert set(splits) == {"train", "test"}
-
-
-def test_a_clip_with_a_test_object_is_a_test_clip_whatever_its_session() -> None:
-    splits = {mesh: assign_split(mesh, 0.5) for mesh in "abcdefgh"}
-    train, test = (next(mesh for mesh in splits if splits[mesh] == split) for split in ("train", "test"))
-    assert {assign_object_split(f"session {k}", [train], 0.5) for k in range(8)} == {"train"}
-    assert {assign_object_split(f"session {k}", [train, test], 0.5) for k in range(8)} == {"test"}
-    assert assign_object_split("human", [], 0.5) == assign_split("human", 0.5)

@@ -1,0 +1,129 @@
+"""Splits of a dataset by sequence, by unseen object and by unseen participant, near-duplicates on one side.
+
+A split is a function of the dataset's clips alone: in whatever order they came, the same are split alike.
+What is drawn is drawn for a group (a session or object with all that is like it), by the first of its names.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from storage.digests import digest_bytes
+from storage.likeness import Signature, groups
+
+if TYPE_CHECKING:
+    from storage.manifest import ClipRow
+
+TEST_FRACTION = 0.03  # the paper's (Sec. 4.1)
+
+
+@dataclass(frozen=True)
+class ObjectIdentity:
+    """An object, whatever its file is called."""
+
+    geometry: str  # digest of its surface
+    shape: Signature
+
+
+@dataclass(frozen=True)
+class SplitBasis:
+    """What decides a clip's splits."""
+
+    test_fraction: float = TEST_FRACTION
+    fixed: str = ""  # split by sequence that the source itself fixes
+    takes: tuple[Signature, ...] = ()  # near-duplicates of the sequence have a signature like one of these
+    objects: tuple[ObjectIdentity, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Return the basis that `asdict` and JSON turned into `values`."""
+        takes = tuple(_signature(entry) for entry in values["takes"])
+        objects = tuple(
+            ObjectIdentity(entry["geometry"], _signature(entry["shape"])) for entry in values["objects"]
+        )
+        return cls(**{**values, "takes": takes, "objects": objects})
+
+
+def with_splits(rows: Sequence["ClipRow"]) -> tuple["ClipRow", ...]:
+    """Return the rows with their splits, and why; those without a basis stay as they are."""
+    based = [row for row in rows if row.basis is not None]
+    sessions = groups(_takes(based))
+    objects = groups({entry.geometry: [entry.shape] for row in based for entry in _objects(row)})
+    fixed = _fixed_splits(based, sessions)
+    done = {row.id: _split(row, sessions[row.session], fixed, objects) for row in based}
+    return tuple(done.get(row.id, row) for row in rows)
+
+
+def draw(name: str, test_fraction: float) -> str:
+    """Draw "test" with the given probability, else "train"; the same name always falls alike."""
+    drawn = int(digest_bytes(name.encode())[:16], 16) / 16**16
+    return "test" if drawn < test_fraction else "train"
+
+
+def _split(
+    row: "ClipRow", group: str, fixed: Mapping[str, Mapping[str, str]], objects: Mapping[str, str]
+) -> "ClipRow":
+    """Return a row with its three splits; `fixed` has each group's sessions whose source fixes a split."""
+    basis = row.basis
+    assert basis is not None
+    by_sequence, why = _by_sequence(row, group, fixed.get(group, {}))
+    reasons = {"sequence": why}
+    its = [objects[entry.geometry] for entry in basis.objects]
+    held_out = [name for name in its if draw(name, basis.test_fraction) == "test"]
+    if its:
+        by_object = "test" if held_out else "train"
+        reasons["object"] = f"drawn for the shape {(held_out or its)[0][:12]}"
+    else:
+        by_object, reasons["object"] = draw(group, basis.test_fraction), f"no object: drawn for {group}"
+    by_participant = draw(f"participant {row.participant}", basis.test_fraction) if row.participant else ""
+    reasons["participant"] = f"drawn for {row.participant}" if row.participant else "not known"
+    return replace(
+        row, split=by_sequence, object_split=by_object, participant_split=by_participant, why=reasons
+    )
+
+
+def _by_sequence(row: "ClipRow", group: str, fixed: Mapping[str, str]) -> tuple[str, str]:
+    """Return a row's split by sequence, and why."""
+    assert row.basis is not None
+    others = {session: split for session, split in fixed.items() if session != row.session}
+    if row.basis.fixed:
+        clash = [session for session, split in others.items() if split != row.basis.fixed]
+        told = f"; near-duplicate of {clash[0]}, which is in {others[clash[0]]}" if clash else ""
+        return row.basis.fixed, f"fixed by its source{told}"
+    if fixed:  # its like are held out if any is
+        held_out = [session for session, split in fixed.items() if split == "test"]
+        chosen = (held_out or list(fixed))[0]
+        return fixed[chosen], f"near-duplicate of {chosen}, whose source fixes it"
+    why = "drawn by its name" if group == row.session else f"drawn with its near-duplicate {group}"
+    return draw(group, row.basis.test_fraction), why
+
+
+def _takes(rows: Iterable["ClipRow"]) -> dict[str, set[Signature]]:
+    """Return each session's signatures; a clip of an object alone is a take of that object's shape."""
+    takes: defaultdict[str, set[Signature]] = defaultdict(set)
+    for row in rows:
+        assert row.basis is not None
+        takes[row.session].update(row.basis.takes)
+        if row.source == "object":
+            takes[row.session].update(entry.shape for entry in row.basis.objects)
+    return takes
+
+
+def _fixed_splits(rows: Iterable["ClipRow"], sessions: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the splits that sources fix: group → session → split; test where its cameras differ."""
+    fixed: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for row in sorted(rows, key=lambda row: row.id):
+        assert row.basis is not None
+        group = fixed[sessions[row.session]]
+        if row.basis.fixed and group.get(row.session) != "test":
+            group[row.session] = row.basis.fixed
+    return fixed
+
+
+def _objects(row: "ClipRow") -> tuple[ObjectIdentity, ...]:
+    return row.basis.objects if row.basis is not None else ()
+
+
+def _signature(values: dict[str, Any]) -> Signature:
+    return Signature(values["kind"], tuple(values["values"]))

@@ -1,0 +1,154 @@
+"""Splits: nothing leaks, whatever copies are called; the same clips are split alike, and each says why."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from storage.likeness import TOLERANCES, Signature
+from storage.manifest import ClipRow, Manifest
+from storage.splits import TEST_FRACTION, ObjectIdentity, SplitBasis, draw, with_splits
+
+HALF = 0.5
+
+
+def identity(number: int, copy: int = 0) -> ObjectIdentity:
+    """An object; copies have other bytes and nearly the same shape."""
+    values = np.random.default_rng(number).random(6) + copy * 0.4 * TOLERANCES["shape"]
+    return ObjectIdentity(f"{number:04d}-{copy}", Signature("shape", tuple(values.tolist())))
+
+
+def row(
+    name: str, number: int, thing: ObjectIdentity | None, copy: int = 0, camera: str = "front"
+) -> ClipRow:
+    """A camera of the session `name`, which is a take of its number, or nearly that."""
+    values = np.random.default_rng(1000 + number).random(46) + copy * 0.4 * TOLERANCES["hands"]
+    takes = (Signature("hands", tuple(values.tolist())),)
+    basis = SplitBasis(HALF, takes=takes, objects=(thing,) if thing else ())
+    return ClipRow(
+        f"{name}/{camera}", name, camera, "train", "hoi", (), None, None, True, True, 9, 24.0, basis=basis
+    )
+
+
+@pytest.fixture
+def rows() -> list[ClipRow]:
+    """60 takes of 25 objects, a third of them with a near copy under another name and of another file."""
+    made = []
+    for number in range(60):
+        made += [row(f"session {number}", number, identity(number % 25), camera=c) for c in ("front", "side")]
+        if number % 3 == 0:
+            made.append(row(f"copy of {number}", number, identity(number % 25, copy=1), copy=1))
+    return made
+
+
+def near(first: Signature, second: Signature) -> bool:
+    return bool(np.abs(np.subtract(first.values, second.values)).max() <= TOLERANCES[first.kind])
+
+
+def test_no_sequence_object_or_near_duplicate_leaks(rows: list[ClipRow]) -> None:
+    done = with_splits(rows)
+    assert Counter(row.split for row in done).keys() == {"train", "test"}
+    assert Counter(row.object_split for row in done).keys() == {"train", "test"}
+    for one, other in combinations(done, 2):
+        assert one.basis is not None
+        assert other.basis is not None
+        if one.session == other.session or near(one.basis.takes[0], other.basis.takes[0]):
+            assert one.split == other.split, (one.id, other.id)
+        if near(one.basis.objects[0].shape, other.basis.objects[0].shape):
+            assert one.object_split == other.object_split, (one.id, other.id)
+
+
+def test_order_and_history_do_not_matter(rows: list[ClipRow]) -> None:
+    together = Manifest("x").updated(rows, [], sessions=[])
+    backwards = Manifest("x").updated(rows[::-1], [], sessions=[])
+    assert backwards.version == together.version
+    one_by_one = Manifest("x")
+    for row in rows:
+        one_by_one = one_by_one.updated([row], [], sessions=[])
+    assert one_by_one.version == together.version
+    copies = {row.session for row in rows if row.session.startswith("copy")}
+    without = Manifest("x").updated([row for row in rows if row.session not in copies], [], sessions=[])
+    assert together.updated([], [], sessions=copies).version == without.version
+
+
+def test_a_near_duplicate_of_a_take_that_its_source_holds_out_is_held_out(rows: list[ClipRow]) -> None:
+    fixed = [
+        replace(r, basis=replace(r.basis, fixed="test")) if r.session == "copy of 3" else r for r in rows
+    ]
+    done = {row.id: row for row in with_splits(fixed)}
+    assert done["copy of 3/front"].why["sequence"] == "fixed by its source"
+    for camera in ("front", "side"):
+        assert done[f"session 3/{camera}"].split == "test"
+        told = done[f"session 3/{camera}"].why["sequence"]
+        assert told == "near-duplicate of copy of 3, whose source fixes it"
+
+
+def test_sources_that_put_near_duplicates_on_two_sides_are_obeyed_and_told_of(rows: list[ClipRow]) -> None:
+    splits = {"copy of 3": "test", "session 3": "train"}
+    fixed = [
+        replace(row, basis=replace(row.basis, fixed=splits[row.session]))
+        for row in rows
+        if row.session in splits
+    ]
+    done = {row.id: row for row in with_splits(fixed)}
+    assert done["session 3/side"].split == "train"
+    told = "fixed by its source; near-duplicate of copy of 3, which is in test"
+    assert done["session 3/side"].why["sequence"] == told
+
+
+def test_each_split_says_why(rows: list[ClipRow]) -> None:
+    done = {row.id: row for row in with_splits(rows)}
+    assert done["session 1/front"].why == {
+        "sequence": "drawn by its name",
+        "object": "drawn for the shape 0001-0",
+        "participant": "not known",
+    }
+    assert done["session 3/front"].why["sequence"] == "drawn with its near-duplicate copy of 3"
+
+
+def test_a_clip_with_a_test_object_is_a_test_clip_whatever_its_session() -> None:
+    drawn = {number: draw(identity(number).geometry, HALF) for number in range(20)}
+    train, test = (next(n for n, split in drawn.items() if split == wanted) for wanted in ("train", "test"))
+    alone, both = (
+        [
+            replace(r, basis=replace(r.basis, objects=tuple(map(identity, numbers))))
+            for r in (row(f"s{k}", k, None) for k in range(8))
+        ]
+        for numbers in ([train], [train, test])
+    )
+    assert {row.object_split for row in with_splits(alone)} == {"train"}
+    assert {row.object_split for row in with_splits(both)} == {"test"}
+
+
+def test_participants_are_split_where_they_are_known() -> None:
+    people = [replace(row(f"s{k}", k, None), participant=f"person {k % 6}") for k in range(24)]
+    done = with_splits([*people, row("nobody", 99, None)])
+    sides = {
+        person: {r.participant_split for r in done if r.participant == person}
+        for person in {r.participant for r in people}
+    }
+    assert all(len(side) == 1 for side in sides.values())
+    assert set().union(*sides.values()) == {"train", "test"}
+    assert done[-1].participant_split == ""
+
+
+def test_a_clip_of_an_object_alone_is_split_with_what_has_its_shape() -> None:
+    clips = [
+        replace(r, source="object", basis=replace(r.basis, takes=()))
+        for r in (row(f"object:{k}", k, identity(7, copy=k % 2)) for k in range(12))
+    ]
+    assert len({r.split for r in with_splits(clips)}) == 1
+
+
+def test_three_in_a_hundred_are_held_out_by_default() -> None:
+    assert TEST_FRACTION == SplitBasis().test_fraction == 0.03
+    splits = [draw(f"session {k}", TEST_FRACTION) for k in range(4000)]
+    assert splits == [draw(f"session {k}", TEST_FRACTION) for k in range(4000)]
+    assert abs(splits.count("test") / 4000 - 0.03) < 0.01
+
+
+def test_rows_without_a_basis_stay_as_they_are(rows: list[ClipRow]) -> None:
+    plain = replace(rows[0], basis=None, split="val", object_split="test")
+    assert with_splits([plain, rows[2]])[0] == plain
