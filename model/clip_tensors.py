@@ -53,7 +53,7 @@ class FrameTensors:
             frames=_channels_first(torch.from_numpy(window.frames)),
             latents=torch.from_numpy(latents),
             area=torch.from_numpy(window.mask),
-            normals=_channels_first((torch.from_numpy(window.normals) * NORMAL_STEPS).round().to(torch.int8)),
+            normals=_channels_first(torch.from_numpy(window.normal_steps)),
             confidence=torch.from_numpy(window.confidence).half(),
         )
 

@@ -21,11 +21,16 @@ def encode_normals(normals: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.where(normals.any(axis=-1, keepdims=True), codes, 0).astype(np.uint8)
 
 
+def normal_steps(codes: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Decode normals [..., 3] to whole steps of 1 / NORMAL_STEPS, with zeros where empty."""
+    steps: NDArray[np.int8] = (codes ^ np.uint8(NORMAL_ZERO)).view(np.int8)  # code − 128
+    steps *= codes != 0
+    return steps
+
+
 def decode_normals(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Decode normals [..., 3] to [-1, 1], with zeros where empty."""
-    components = (np.arange(256) - NORMAL_ZERO) / NORMAL_STEPS
-    components[0] = 0
-    return components.astype(np.float32)[codes]
+    return np.divide(normal_steps(codes), NORMAL_STEPS, dtype=np.float32)
 
 
 def encode_depth(depth_m: NDArray[np.float32], near: float, far: float) -> NDArray[np.uint16]:
@@ -47,15 +52,14 @@ def fold_hands(
 
     Each hand layer takes, pixel by pixel, the hand that is nearer; it works on the codes.
     """
-    num_hand = len(HAND_LAYERS)
-    left, right = slice(1, 1 + num_hand), slice(1 + num_hand, None)
+    one_hand = 1 + len(HAND_LAYERS)
+    left, right = slice(1, one_hand), slice(one_hand, None)
+    folded_normals, folded_depth = normals[:, :one_hand].copy(), depth[:, :one_hand].copy()
     right_nearer = depth[:, right] - np.uint16(1) < depth[:, left] - np.uint16(1)  # empty wraps to farthest
-    folded_depth = np.where(right_nearer, depth[:, right], depth[:, left])
-    folded_normals = np.where(right_nearer[..., None], normals[:, right], normals[:, left])
-    return (
-        np.concatenate([normals[:, :1], folded_normals], axis=1),
-        np.concatenate([depth[:, :1], folded_depth], axis=1),
-    )
+    # By mask, because most of a layer is empty.
+    folded_normals[:, left][right_nearer] = normals[:, right][right_nearer]
+    folded_depth[:, left][right_nearer] = depth[:, right][right_nearer]
+    return folded_normals, folded_depth
 
 
 def confidence(depth_m: NDArray[np.float32], near: float, far: float) -> NDArray[np.float32]:

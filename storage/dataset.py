@@ -5,14 +5,14 @@ What a clip lacks (no hands, no object, no motion) is zero, as the model's condi
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from render.mlo import confidence, decode_depth, decode_normals, fold_hands
+from render.mlo import NORMAL_STEPS, confidence, decode_depth, fold_hands, normal_steps
 from render.scene import NUM_POINTS
 from storage.errors import InputError
 from storage.manifest import ClipRow, Manifest
@@ -26,7 +26,7 @@ _REFERENCES = 64  # clips whose references stay in memory
 class ClipWindow:
     """Some frames of a clip with their conditions."""
 
-    normals: NDArray[np.float32]  # [t, L, H, W, 3] in [-1, 1], zeros where empty
+    normal_steps: NDArray[np.int8]  # [t, L, H, W, 3] components in steps of 1/127, zeros where empty
     confidence: NDArray[np.float32]  # [t, L, H, W] D of Sec. 3.1.1: nearer is higher, 0 where empty
     frames: NDArray[np.uint8]  # [t, H, W, 3] sRGB; t = 0 for a clip of motion alone
     mask: NDArray[np.bool_]  # [t, H, W] the hand-object area: all layers together, dilated
@@ -34,6 +34,11 @@ class ClipWindow:
     views: NDArray[np.uint8]  # [6, H', W', 4] of the first object
     points: NDArray[np.float32]  # [P, 3] of the first object
     joints_2d: NDArray[np.float32]  # [t, 2, 21, 2] pixels, left then right hand; nan where invalid
+
+    @cached_property
+    def normals(self) -> NDArray[np.float32]:
+        """[t, L, H, W, 3] in [-1, 1], zeros where empty."""
+        return np.divide(self.normal_steps, NORMAL_STEPS, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class _References:
 class _Layers:
     """The part of a window that the layers record gives."""
 
-    normals: NDArray[np.float32]  # [t, L, H, W, 3]
+    normal_steps: NDArray[np.int8]  # [t, L, H, W, 3]
     confidence: NDArray[np.float32]  # [t, L, H, W]
     mask: NDArray[np.bool_]  # [t, H, W]
     joints_2d: NDArray[np.float32]  # [t, 2, 21, 2]
@@ -110,7 +115,7 @@ class Dataset:
         layers = self._read_layers(row, frames)
         references = self._references(row)
         return ClipWindow(
-            normals=layers.normals,
+            normal_steps=layers.normal_steps,
             confidence=layers.confidence,
             frames=rgb,
             mask=layers.mask,
@@ -146,7 +151,7 @@ class Dataset:
         if row.layers_key is None:
             t, size = len(range(frames.start, frames.stop, frames.step)), self.size(row)
             return _Layers(
-                normals=np.zeros((t, self.layers, *size, 3), np.float32),
+                normal_steps=np.zeros((t, self.layers, *size, 3), np.int8),
                 confidence=np.zeros((t, self.layers, *size), np.float32),
                 mask=np.zeros((t, *size), np.bool_),
                 joints_2d=np.full((t, 2, 21, 2), np.nan, np.float32),
@@ -156,12 +161,12 @@ class Dataset:
         if self.layers == 7:
             normals, depth = fold_hands(normals, depth)
         near_m, far_m = record.attrs["near_m"], record.attrs["far_m"]
-        every_code = np.arange(1 << 16, dtype=np.uint16)
-        confidence_of_code = confidence(decode_depth(every_code, near_m, far_m), near_m, far_m)
+        drawn, nearness = depth > 0, np.zeros(depth.shape, np.float32)
+        nearness[drawn] = confidence(decode_depth(depth[drawn], near_m, far_m), near_m, far_m)
         return _Layers(
-            normals=decode_normals(normals),
-            confidence=confidence_of_code[depth],
-            mask=dilate(depth.max(axis=1) > 0, self.mask_margin_px),
+            normal_steps=normal_steps(normals),
+            confidence=nearness,
+            mask=dilate(np.any(drawn, axis=1), self.mask_margin_px),
             joints_2d=record.read("joints_2d", frames),
         )
 

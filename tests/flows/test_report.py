@@ -77,7 +77,7 @@ def test_a_sprite_is_about_square_whatever_its_frames_are() -> None:
 def test_a_long_or_large_clip_is_thinned_and_shrunk() -> None:
     frames, t = np.zeros((200, 300, 300, 3), np.uint8), 200
     window = ClipWindow(
-        normals=np.zeros((t, 7, 8, 8, 3), np.float32),
+        normal_steps=np.zeros((t, 7, 8, 8, 3), np.int8),
         confidence=np.zeros((t, 7, 8, 8), np.float32),
         frames=frames,
         mask=np.ones((t, 300, 300), bool),

@@ -17,11 +17,11 @@ import webdataset
 from numpy.typing import NDArray
 from PIL import Image
 
-from flows.ingest import IngestConfig, finish, ingest_sessions
+from flows.ingest import IngestConfig, finish, ingest_sessions, join
 from flows.synthesize import SynthesizeConfig, synthesize_sessions
 from render.layers import LayersConfig
 from render.synthesis import SynthesisConfig
-from storage.manifest import Manifest
+from storage.manifest import ClipRow, Manifest
 from storage.recipe import Recipe
 from storage.store import Store
 from tests.bench.harness import Seconds, Table, ratio, take_turns
@@ -39,7 +39,8 @@ Arrays = dict[str, NDArray]  # normals u8 [T, L, H, W, 3], depth u16 [T, L, H, W
 def run(rounds: int, folder: Path) -> list[Table]:
     """Write and read clips in every way, and hold the ratios against what is aimed at."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        clips = make_clips(Path(scratch))
+        store, dataset = ingest_clips(Path(scratch))
+        clips = [read_clip(store, row) for row in Manifest.read(store, dataset).rows]
         peers = [cls(Path(scratch) / cls.__name__) for cls in (Records, Pngs, Tars)]
         for peer, (number, clip) in itertools.product(peers, enumerate(clips)):
             peer.write(f"clip{number}", clip)
@@ -51,20 +52,22 @@ def run(rounds: int, folder: Path) -> list[Table]:
     return [_table(reading, writing, taken, len(clips))]
 
 
-def make_clips(folder: Path) -> list[Arrays]:
-    """Synthesize a session of two cameras, ingest it and return its clips' arrays."""
+def ingest_clips(folder: Path) -> tuple[Store, str]:
+    """Synthesize a session of two cameras and ingest it; return the store and the dataset's name."""
     motion = SynthesisConfig(num_frames=NUM_FRAMES, fps=24, width=320, height=240, num_cameras=3)
     config = SynthesizeConfig(cameras=("camera0", "camera1"), synthesis=motion)
     sessions = synthesize_sessions([0], config, folder / "sessions").folders
     store, ingest = Store(folder / "captures"), IngestConfig(layers=LayersConfig(size=SIZE))
-    finish(ingest_sessions(list(sessions), ingest, store, dry_run=False), ingest, store)
-    clips = []
-    for row in Manifest.read(store, ingest.dataset).rows:
-        assert row.layers_key is not None
-        assert row.frames_key is not None
-        layers, frames = store.open("layers", row.layers_key), store.open("frames", row.frames_key)
-        clips.append({name: (frames if name == "rgb" else layers).read(name) for name in NAMES})
-    return clips
+    finish(join(ingest_sessions(list(sessions), ingest, store, dry_run=False)), ingest, store)
+    return store, ingest.dataset
+
+
+def read_clip(store: Store, row: ClipRow) -> Arrays:
+    """Return a clip's arrays."""
+    assert row.layers_key is not None
+    assert row.frames_key is not None
+    layers, frames = store.open("layers", row.layers_key), store.open("frames", row.frames_key)
+    return {name: (frames if name == "rgb" else layers).read(name) for name in NAMES}
 
 
 @dataclass

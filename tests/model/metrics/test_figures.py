@@ -37,7 +37,7 @@ def window() -> ClipWindow:
     mask = np.zeros((T, SIZE, SIZE), bool)
     mask[:, 5:30, 8:36] = True
     return ClipWindow(
-        normals=np.zeros((T, 7, SIZE, SIZE, 3), np.float32),
+        normal_steps=np.zeros((T, 7, SIZE, SIZE, 3), np.int8),
         confidence=np.zeros((T, 7, SIZE, SIZE), np.float32),
         frames=rng.integers(0, 256, (T, SIZE, SIZE, 3), dtype=np.uint8),
         mask=mask,

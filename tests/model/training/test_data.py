@@ -237,7 +237,7 @@ def test_a_clip_is_read_from_the_store_once(dataset: Dataset, monkeypatch: pytes
 def _window(frames: NDArray[np.uint8], confidence: NDArray[np.float32]) -> ClipWindow:
     size = confidence.shape[-1]
     return ClipWindow(
-        normals=np.zeros((*confidence.shape, 3), np.float32),
+        normal_steps=np.zeros((*confidence.shape, 3), np.int8),
         confidence=confidence,
         frames=frames,
         mask=confidence.max(axis=1) > 0,
