@@ -151,7 +151,7 @@ class Painter:
         if self._has_vertex_colors:
             multiply_vertex_colors(found.hit, found.weights, surfaces.faces, surfaces.colors, rgba)
         rgba[:, 3] = self._alpha(materials, rgba[:, 3]) if surfaces.see_through else 1
-        unlit = np.flatnonzero(surfaces.unlit[materials]) if surfaces.unlit.any() else []
+        unlit = np.flatnonzero(surfaces.unlit[materials])
         base = rgba[unlit, :3]
         seen_normals = fragment_normals(*found[1:], surfaces.faces, normals, surfaces.against_normals)
         light_fragments(rgba, seen_normals, lit, *self._lights)
