@@ -51,6 +51,12 @@ def confidence_picture(confidence: NDArray[np.float32]) -> Picture:
     return np.repeat((confidence[..., None] * 255.0).round().astype(np.uint8), 3, axis=-1)
 
 
+def over_grey(picture: NDArray[np.uint8]) -> Picture:
+    """Put sRGB with straight alpha [..., H, W, 4] before mid-grey, which sets off white and black alike."""
+    alpha = picture[..., 3:].astype(np.float32) / 255
+    return np.rint(alpha * picture[..., :3] + (1 - alpha) * 127).astype(np.uint8)
+
+
 def resized(picture: Picture, height: int, *, smooth: bool = True) -> Picture:
     """Scale a picture to `height` rows, its shape kept."""
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))

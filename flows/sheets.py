@@ -15,6 +15,7 @@ from flows.pictures import (
     confidence_picture,
     labelled,
     layers_panel,
+    over_grey,
     resized,
     row,
 )
@@ -60,7 +61,7 @@ def object_sheet(path: Path) -> Picture:
 
 def views_row(views: NDArray[np.uint8]) -> Picture:
     """Show six views [6, H, W, 4] side by side."""
-    panels = zip(VIEWS, views[..., :3], strict=True)
+    panels = zip(VIEWS, over_grey(views), strict=True)
     return row([labelled(resized(view, PANEL_HEIGHT), name) for name, view in panels])
 
 
@@ -88,7 +89,7 @@ def dataset_sheet(dataset: Dataset) -> Picture:
     lines = []
     for clip in dataset.rows()[:MOST_CLIPS]:
         window = dataset.read(clip, clip.num_frames // 2, 1)
-        pictures = [window.views[0, ..., :3], *window.frames]
+        pictures = [over_grey(window.views[0]), *window.frames]
         pictures.append(composite_picture(window.normals[0], window.confidence[0]))
         panels = row([resized(picture, PANEL_HEIGHT // 2) for picture in pictures])
         lines.append(labelled(panels, f"{clip.id} ({clip.split})"))

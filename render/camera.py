@@ -8,6 +8,7 @@ its w is the depth along the camera's +z in metres.
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from render.scene import Camera
@@ -80,16 +81,29 @@ def clip_vertices(points_camera: NDArray, camera: Camera, near: float, far: floa
 
     Distortion moves vertices only: an edge of the mesh stays straight in the picture.
     """
-    matrix = clip_from_camera(camera, near, far).astype(points_camera.dtype)
-    flat = points_camera.reshape(-1, 3) @ matrix[:, :3].T  # a stack of products would not reach BLAS
-    clip = (flat + matrix[:, 3]).reshape(*points_camera.shape[:-1], 4)
+    matrix = clip_from_camera(camera, near, far).astype(np.float32)
+    clip = np.empty((*points_camera.shape[:-1], 4), np.float32)
+    _project(points_camera.reshape(-1, 3), matrix, clip.reshape(-1, 4))
     if camera.distortion is not None:
         depth = points_camera[..., 2:]
         front = depth > 0
         plane = points_camera[..., :2] / np.where(front, depth, 1)
         shift = (distort(plane, camera.distortion) - plane) @ matrix[:2, :2].T
         clip[..., :2] += np.where(front, shift * depth, 0)
-    return clip.astype(np.float32, copy=False)
+    return clip
+
+
+@njit(nogil=True, cache=True)
+def _project(points, matrix, clip):  # type: ignore[no-untyped-def]
+    """Multiply points [n, 3] by a matrix of `clip_from_camera`, without its zeros: clip [n, 4]."""
+    fx, skew, cx = matrix[0, 0], matrix[0, 1], matrix[0, 2]
+    tilt, fy, cy, scale, shift = matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[2, 2], matrix[2, 3]
+    for n in range(len(points)):
+        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+        clip[n, 0] = fx * x + skew * y + cx * z
+        clip[n, 1] = tilt * x + fy * y + cy * z
+        clip[n, 2] = scale * z + shift
+        clip[n, 3] = z
 
 
 def crop_camera(camera: Camera, crop: Crop, size: int) -> Camera:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # importing torch takes seconds
     from render.hands.model import HandModel
 
 PLAIN_SKIN = (0.58, 0.34, 0.25)  # linear RGB
+FRAMES_AT_ONCE = 4  # in one rasterizer call
 
 
 class FramesConfig(PaintingConfig, frozen=True, extra="forbid"):
@@ -29,8 +30,6 @@ class FramesConfig(PaintingConfig, frozen=True, extra="forbid"):
     """sRGB colour behind everything where there is no background picture."""
     nearest_m: float = 0.05
     """Surfaces nearer to the camera than this many metres are not drawn."""
-    frames_per_batch: int = 4
-    """Frames in one rasterizer call."""
 
 
 def render_frames(
@@ -57,8 +56,8 @@ def render_frames(
     lights = lights_in_camera(config.lighting, camera.camera_from_world)
     painter = Painter(surfaces, lights, config)
     frames = np.empty((clip.num_frames, camera.height, camera.width, 3), np.uint8)
-    for start in range(0, clip.num_frames, config.frames_per_batch):
-        batch = slice(start, min(start + config.frames_per_batch, clip.num_frames))
+    for start in range(0, clip.num_frames, FRAMES_AT_ONCE):
+        batch = slice(start, min(start + FRAMES_AT_ONCE, clip.num_frames))
         points, normals = posed.pose(batch)
         vertices = clip_vertices(points, camera, near * 0.999, far * 1.001)
         frames[batch] = painter.paint(PosedSurfaces(points, normals, vertices), background)[..., :3]

@@ -67,10 +67,16 @@ class Painter:
         self._lights = lights
         self._config = config
         self._rasterizer = get_rasterizer(config.rasterizer)
+        self._has_vertex_colors = bool((surfaces.colors != 1).any())
         self._canvas = np.zeros(0, np.float32)
 
-    def paint(self, posed: PosedSurfaces, background: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return [N, H, W, 4]: sRGB before the background [H, W, 3], and how much surfaces cover a pixel."""
+    def paint(
+        self, posed: PosedSurfaces, background: NDArray[np.uint8], straight_alpha: bool = False
+    ) -> NDArray[np.uint8]:
+        """Return [N, H, W, 4]: sRGB before the background [H, W, 3], and how much surfaces cover a pixel.
+
+        With straight alpha the background shows where nothing is covered only, and colours are the surfaces'.
+        """
         num_pictures, num_vertices = posed.clip_vertices.shape[:2]
         faces, num_faces = self._surfaces.faces, len(self._surfaces.faces)
         picture = np.arange(num_pictures, dtype=np.int32)
@@ -104,7 +110,7 @@ class Painter:
         pictures = np.empty((num_pictures, *background.shape[:2], 4), np.uint8)
 
         def resolve(n: int) -> None:
-            _resolve(canvas[n], background, LINEAR_OF_CODE, CODE_OF_LINEAR, pictures[n])
+            _resolve(canvas[n], background, straight_alpha, LINEAR_OF_CODE, CODE_OF_LINEAR, pictures[n])
 
         for_each(resolve, range(num_pictures))
         return pictures
@@ -142,13 +148,14 @@ class Painter:
 
         rgba = surfaces.factors[materials]
         multiply_texture(0, surfaces.uvs, rgba)
-        multiply_vertex_colors(found.hit, found.weights, surfaces.faces, surfaces.colors, rgba)
-        rgba[:, 3] = self._alpha(materials, rgba[:, 3])
-        base = rgba[:, :3].copy()
+        if self._has_vertex_colors:
+            multiply_vertex_colors(found.hit, found.weights, surfaces.faces, surfaces.colors, rgba)
+        rgba[:, 3] = self._alpha(materials, rgba[:, 3]) if surfaces.see_through else 1
+        unlit = np.flatnonzero(surfaces.unlit[materials])
+        base = rgba[unlit, :3]
         seen_normals = fragment_normals(*found[1:], surfaces.faces, normals, surfaces.against_normals)
         light_fragments(rgba, seen_normals, lit, *self._lights)
-        unlit = surfaces.unlit[materials]
-        rgba[unlit, :3] = base[unlit]
+        rgba[unlit, :3] = base
         if surfaces.emissive_factors.any():
             glow = np.ones_like(rgba)
             glow[:, :3] = surfaces.emissive_factors[materials]
@@ -192,10 +199,10 @@ def _remove_backs(clip_vertices, faces, single_sided, triangles):  # type: ignor
 
 
 @njit(nogil=True, cache=True)
-def _resolve(canvas, background, linear_of_code, code_of_linear, picture):  # type: ignore[no-untyped-def]
+def _resolve(canvas, background, straight_alpha, linear_of_code, code_of_linear, picture):  # type: ignore[no-untyped-def]
     """Average a canvas [sH, sW, 4] over s×s pixels before a background [H, W, 3], and encode it as sRGB.
 
-    picture [H, W, 4] gets colour and coverage.
+    picture [H, W, 4] gets colour and coverage; with straight alpha, what is covered at all keeps its colour.
     """
     height, width = picture.shape[:2]
     factor = canvas.shape[0] // height
@@ -209,13 +216,14 @@ def _resolve(canvas, background, linear_of_code, code_of_linear, picture):  # ty
                     green += canvas[y, x, 1]
                     blue += canvas[y, x, 2]
                     coverage += canvas[y, x, 3]
-            behind = 1.0 - share * coverage
-            colors = (share * red, share * green, share * blue)
+            picture[row, column, 3] = int(255.0 * min(share * coverage, 1.0) + 0.5)
+            if coverage == 0.0:
+                picture[row, column, :3] = background[row, column]
+                continue
+            behind = 0.0 if straight_alpha else 1.0 - share * coverage
+            scale = 1.0 / coverage if straight_alpha else share
+            colors = (scale * red, scale * green, scale * blue)
             for channel in range(3):
-                if coverage == 0.0:
-                    picture[row, column, channel] = background[row, column, channel]
-                    continue
                 light = colors[channel] + behind * linear_of_code[background[row, column, channel]]
                 step = int(min(max(light, 0.0), 1.0) * (len(code_of_linear) - 1) + 0.5)
                 picture[row, column, channel] = code_of_linear[step]
-            picture[row, column, 3] = int(255.0 * min(share * coverage, 1.0) + 0.5)

@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from render.scene import HAND_LAYERS, SIDES, STORED_LAYERS, Camera, Clip, Mesh
+from render.threads import for_each
 from render.transforms import transform
 
 if TYPE_CHECKING:  # importing torch takes seconds
@@ -30,6 +31,7 @@ class PosedClip:
     def __init__(self, clip: Clip, camera: Camera, hands: Mapping[str, "HandModel"]) -> None:
         self._clip = clip
         self._camera_from_world = camera.camera_from_world
+        self._posed = np.empty((2, 0, 0, 3), np.float32)
         self._geometry: dict[str, HandGeometry] = {side: hands[side](clip.hands[side]) for side in clip.hands}
         faces, against = [np.zeros((0, 3), np.int32)], [np.zeros(0, bool)]
         num_vertices = 0
@@ -57,27 +59,28 @@ class PosedClip:
         self.layer_ranges = np.stack([np.cumsum(sizes, dtype=np.int32) - sizes, sizes], axis=1)
 
     def pose(self, frames: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return camera-space vertices [B, V, 3] and unit normals [B, V, 3]."""
-        num_frames = len(range(*frames.indices(self._clip.num_frames)))
-        vertices = np.empty((num_frames, self.num_vertices, 3), np.float32)
-        normals = np.empty_like(vertices)
-        first = 0
-        for moving in self._clip.objects:
-            camera_from_object = self._camera_from_world @ moving.world_from_object[frames]  # [B, 4, 4]
-            camera_from_object = camera_from_object.astype(np.float32)
-            part = slice(first, first + len(moving.mesh.vertices))
-            for frame, matrix in enumerate(camera_from_object):  # a stack of products would not reach BLAS
-                vertices[frame, part] = transform(matrix, moving.mesh.vertices)
-                normals[frame, part] = moving.mesh.normals @ matrix[:3, :3].T
-            vertices[~moving.valid[frames], part] = np.nan
-            first = part.stop
-        camera_from_world = self._camera_from_world.astype(np.float32)
-        for side, first in self.first_hand_vertex.items():
-            geometry = self._geometry[side]
-            part = slice(first, first + geometry.vertices.shape[1])
-            vertices[:, part] = transform(camera_from_world, geometry.vertices[frames])
-            normals[:, part] = geometry.normals[frames] @ camera_from_world[:3, :3].T
-            vertices[~self._clip.hands[side].valid[frames], part] = np.nan
+        """Return camera-space vertices [B, V, 3] and unit normals [B, V, 3], valid until the next call."""
+        chosen = range(*frames.indices(self._clip.num_frames))
+        if self._posed.shape[1] < len(chosen):  # fresh memory for every batch costs page faults
+            self._posed = np.empty((2, len(chosen), self.num_vertices, 3), np.float32)
+        vertices, normals = self._posed[:, : len(chosen)]
+
+        def place(b: int) -> None:
+            first = 0
+            for moving in self._clip.objects:
+                part = slice(first, first + len(moving.mesh.vertices))
+                camera_from_object = self._camera_from_world @ moving.world_from_object[chosen[b]]
+                is_valid = moving.valid[chosen[b]]
+                surface = camera_from_object, moving.mesh.vertices, moving.mesh.normals
+                _place(*surface, is_valid, vertices[b, part], normals[b, part])
+                first = part.stop
+            for side, first in self.first_hand_vertex.items():
+                hand, is_valid = self._geometry[side], self._clip.hands[side].valid[chosen[b]]
+                part = slice(first, first + hand.vertices.shape[1])
+                surface = self._camera_from_world, hand.vertices[chosen[b]], hand.normals[chosen[b]]
+                _place(*surface, is_valid, vertices[b, part], normals[b, part])
+
+        for_each(place, range(len(chosen)))
         return vertices, normals
 
     def depth_range(self, nearest: float) -> tuple[float, float]:
@@ -111,6 +114,29 @@ class PosedClip:
             valid = self._clip.hands[side].valid
             joints[valid, SIDES.index(side)] = transform(self._camera_from_world, geometry.joints[valid])
         return joints
+
+
+@njit(nogil=True, cache=True)
+def _place(camera_from_surface, points, normals, is_valid, placed, turned):  # type: ignore[no-untyped-def]
+    """Take points and normals [n, 3] to camera space: placed and turned [n, 3], of invalid surfaces NaN."""
+    matrix = camera_from_surface.astype(np.float32)
+    if not is_valid:
+        placed[:] = np.nan
+        turned[:] = np.nan
+        return
+    xx, xy, xz, x0 = matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[0, 3]
+    yx, yy, yz, y0 = matrix[1, 0], matrix[1, 1], matrix[1, 2], matrix[1, 3]
+    zx, zy, zz, z0 = matrix[2, 0], matrix[2, 1], matrix[2, 2], matrix[2, 3]
+    for n in range(len(points)):
+        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+        placed[n, 0] = xx * x + xy * y + xz * z + x0
+        placed[n, 1] = yx * x + yy * y + yz * z + y0
+        placed[n, 2] = zx * x + zy * y + zz * z + z0
+    for n in range(len(normals)):
+        x, y, z = normals[n, 0], normals[n, 1], normals[n, 2]
+        turned[n, 0] = xx * x + xy * y + xz * z
+        turned[n, 1] = yx * x + yy * y + yz * z
+        turned[n, 2] = zx * x + zy * y + zz * z
 
 
 def winding_against_normals(mesh: Mesh) -> NDArray[np.bool_]:

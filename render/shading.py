@@ -301,15 +301,15 @@ def find_fragments(ids, first_face, clip_vertices, faces, canvas):  # type: igno
             count += ids[row, column] > 0 and canvas[row, column, 3] < OPAQUE
     pixels, hit = np.empty((count, 2), np.int32), np.empty(count, np.int32)
     weights, backs = np.empty((count, 3), np.float32), np.empty(count, np.bool_)
-    n = 0
+    n, face = 0, -1
     for row in range(height):
         y = (2 * row + 1) / height - 1.0
         for column in range(width):
-            number = ids[row, column]
-            if number == 0 or canvas[row, column, 3] >= OPAQUE:
+            if ids[row, column] == 0 or canvas[row, column, 3] >= OPAQUE:
                 continue
-            face = number - 1 - first_face
-            planes = _planes(clip_vertices, faces[face, 0], faces[face, 1], faces[face, 2])
+            if ids[row, column] - 1 - first_face != face:  # else it is the triangle of the fragment before
+                face = ids[row, column] - 1 - first_face
+                planes = _planes(clip_vertices, faces[face, 0], faces[face, 1], faces[face, 2])
             u, v, rest, facing = perspective_weights(planes, (2 * column + 1) / width - 1.0, y)
             pixels[n, 0], pixels[n, 1], hit[n] = row, column, face
             weights[n, 0], weights[n, 1], weights[n, 2] = u, v, rest

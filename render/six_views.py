@@ -34,7 +34,7 @@ class SixViewConfig(PaintingConfig, frozen=True, extra="forbid"):
     size: int = 256
     """Pixels on a side of each view."""
     background: tuple[int, int, int] = (127, 127, 127)
-    """sRGB colour behind the object; mid-grey sets off white and black objects alike."""
+    """sRGB colour of pixels that the object does not cover at all; at its outline colours are its own."""
     margin: float = 0.04
     """Empty border, as a share of the half view; 0 lets the bounding sphere touch the picture's sides."""
     lighting: LightingConfig = LightingConfig(
@@ -61,7 +61,11 @@ def canonicalize(mesh: Mesh) -> tuple[Mesh, float, NDArray[np.float32]]:
 
 
 def render_six_views(mesh: Mesh, config: SixViewConfig) -> NDArray[np.uint8]:
-    """Return [6, H, W, 4] of a canonical mesh in the order of VIEWS: sRGB, and coverage as alpha."""
+    """Return [6, H, W, 4] of a canonical mesh in the order of VIEWS: sRGB, and coverage as alpha.
+
+    Alpha is straight: where the object covers a part of a pixel, the colour is still its own, so that the
+    views can be put before any background without a fringe.
+    """
     view_from_object = np.array(list(VIEWS.values()), np.float32)  # [6, 3, 3], rows right, up, towards
     camera_from_view = np.diag([1.0, -1.0, -1.0]).astype(np.float32)  # OpenCV: y down, z away from the viewer
     rotation = np.swapaxes(camera_from_view @ view_from_object, 1, 2)
@@ -72,7 +76,7 @@ def render_six_views(mesh: Mesh, config: SixViewConfig) -> NDArray[np.uint8]:
     lights = lights_in_camera(config.lighting, camera_from_view)
     background = np.full((config.size, config.size, 3), config.background, np.uint8)
     posed = PosedSurfaces(points, mesh.normals @ rotation, clip_vertices)
-    return Painter(surfaces, lights, config).paint(posed, background)
+    return Painter(surfaces, lights, config).paint(posed, background, straight_alpha=True)
 
 
 def sample_points(mesh: Mesh, rng: np.random.Generator, count: int = NUM_POINTS) -> NDArray[np.float32]:

@@ -67,7 +67,7 @@ class ObjectData(_RecordData):
     VERSION = 2
     SCHEMA: ClassVar = {"views": ("u1", "6 H W 4"), "points": ("f4", "P 3"), "centre": ("f8", "3")}
 
-    views: NDArray[np.uint8]  # [6, H, W, 4] sRGB and alpha: front, back, left, right, top, bottom
+    views: NDArray[np.uint8]  # [6, H, W, 4] sRGB, straight alpha: front, back, left, right, top, bottom
     points: NDArray[np.float32]  # [P, 3]
     centre: NDArray[np.float64]  # [3] metres: the canonical origin in the mesh's own frame
     scale_m: float  # radius of the bounding sphere: one unit of the canonical frame
@@ -131,7 +131,7 @@ def object_recipe(mesh: str, name: str, provenance: Mapping[str, str], config: B
 
     Name and provenance count, because the record holds them: equal files under two licences are two records.
     """
-    settings = {**_decisive(config), "origin": {"name": name, **provenance}}
+    settings = {**config.model_dump(mode="json"), "origin": {"name": name, **provenance}}
     return Recipe(ObjectData.KIND, ObjectData.VERSION, {"mesh": mesh}, settings)
 
 
@@ -145,7 +145,7 @@ def layers_recipe(
     inputs = {"camera": digests[f"cameras/{camera}"], **_motion(digests, "geometry")}
     if "hands" in digests:
         inputs["hand_model"] = hand_model
-    settings = {**_decisive(config), "crop": asdict(crop)}
+    settings = {**config.model_dump(mode="json"), "crop": asdict(crop)}
     return Recipe(LayersData.KIND, LayersData.VERSION, inputs, settings)
 
 
@@ -159,7 +159,7 @@ def frames_recipe(digests: Mapping[str, str], camera: str, crop: Crop, size: int
 def rendered_frames_recipe(digests: Mapping[str, str], camera: str, config: BaseModel) -> Recipe:
     """Return the recipe of a frames record that is rendered from a clip's scene."""
     inputs = {"camera": digests[f"cameras/{camera}"], **_motion(digests, "mesh")}
-    return Recipe(FramesData.KIND, FramesData.VERSION, inputs, _decisive(config))
+    return Recipe(FramesData.KIND, FramesData.VERSION, inputs, config.model_dump(mode="json"))
 
 
 def latents_recipe(frames_key: str, codec: str, device: str) -> Recipe:
@@ -182,8 +182,3 @@ def _motion(digests: Mapping[str, str], shape: str) -> dict[str, str]:
     wanted = {shape, "motion"}
     objects = {part for part in digests if part.startswith("objects/") and part.rpartition("/")[2] in wanted}
     return {part: digests[part] for part in digests if part == "hands" or part in objects}
-
-
-def _decisive(config: BaseModel) -> dict[str, Any]:
-    """Return a config's values but those that only say how the work is cut up."""
-    return config.model_dump(mode="json", exclude={"frames_per_batch"})

@@ -14,6 +14,7 @@ from io import StringIO
 import numpy as np
 import smplx
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from smplx.utils import Struct
 
@@ -76,7 +77,6 @@ class HandModel:
                 use_pca=False,
                 flat_hand_mean=True,
             )
-        self._faces = torch.from_numpy(self.faces).long()
 
     def __call__(self, motion: HandMotion) -> HandGeometry:
         """Pose the hand in every frame, valid or not."""
@@ -84,11 +84,11 @@ class HandModel:
             self._pose(motion, slice(start, start + FRAMES_PER_BATCH))
             for start in range(0, len(motion.pose), FRAMES_PER_BATCH)
         ]
-        vertices, joints, normals = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
-        return HandGeometry(vertices, joints, normals)
+        vertices, joints = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+        return HandGeometry(vertices, joints, vertex_normals(vertices, self.faces))
 
     @torch.no_grad()
-    def _pose(self, motion: HandMotion, frames: slice) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _pose(self, motion: HandMotion, frames: slice) -> tuple[torch.Tensor, torch.Tensor]:
         pose = torch.from_numpy(np.asarray(motion.pose[frames], np.float32))  # [t, 48]
         shape = torch.from_numpy(np.asarray(motion.shape, np.float32))  # [10]
         output = self._mano(
@@ -99,17 +99,32 @@ class HandModel:
         )
         vertices = output.vertices  # [t, 778, 3]
         joints = torch.cat([output.joints, vertices[:, TIPS]], dim=1)[:, KEYPOINTS]  # [t, 21, 3]
-        return vertices, joints, vertex_normals(vertices, self._faces)
+        return vertices, joints
 
 
-def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+def vertex_normals(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> NDArray[np.float32]:
     """Area-weighted unit normals [T, V, 3] of vertices [T, V, 3] and faces [F, 3]."""
-    a, b, c = (vertices[:, faces[:, corner]] for corner in range(3))  # [T, F, 3]
-    face_normals = torch.linalg.cross(b - a, c - a)
-    normals = torch.zeros_like(vertices)
-    for corner in range(3):
-        normals.index_add_(1, faces[:, corner], face_normals)
-    return torch.nn.functional.normalize(normals, dim=-1)
+    normals: NDArray[np.float32] = _vertex_normals(vertices, faces)
+    return normals
+
+
+@njit(nogil=True, cache=True)
+def _vertex_normals(vertices, faces):  # type: ignore[no-untyped-def]
+    normals = np.zeros_like(vertices)
+    for t in range(len(vertices)):
+        for f in range(len(faces)):
+            a, b, c = vertices[t, faces[f, 0]], vertices[t, faces[f, 1]], vertices[t, faces[f, 2]]
+            x1, y1, z1 = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+            x2, y2, z2 = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+            for corner in range(3):
+                normals[t, faces[f, corner], 0] += y1 * z2 - z1 * y2
+                normals[t, faces[f, corner], 1] += z1 * x2 - x1 * z2
+                normals[t, faces[f, corner], 2] += x1 * y2 - y1 * x2
+        for v in range(vertices.shape[1]):
+            x, y, z = normals[t, v]
+            length = max(np.sqrt(x * x + y * y + z * z), np.float32(1e-12))
+            normals[t, v, 0], normals[t, v, 1], normals[t, v, 2] = x / length, y / length, z / length
+    return normals
 
 
 def face_parts(faces: NDArray[np.int32], weights: NDArray[np.float32]) -> NDArray[np.int8]:

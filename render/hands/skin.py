@@ -6,7 +6,6 @@ Letters: V = 778 vertices, D = 5 digits (index, middle, little, ring, thumb).  C
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from render.hands.model import HandModel, vertex_normals
@@ -59,8 +58,7 @@ def _rest(hand: HandModel) -> _Rest:
     flip = _FLIP if hand.side == "left" else np.ones(3)
     points = np.asarray(hand.template * flip, np.float64)
     joints = np.asarray(hand.rest_joints[1:] * flip, np.float64)
-    template = torch.from_numpy(hand.template)[None]
-    normals = vertex_normals(template, torch.from_numpy(hand.faces).long())[0].numpy() * flip
+    normals = vertex_normals(hand.template[None], hand.faces)[0] * flip
     frames = joint_frames()  # [D, 3, 3, 3]
     chains = hand.weights[:, 1:].reshape(-1, 5, 3).sum(axis=-1)  # [V, D]
     dorsal = hand.weights[:, :1] * np.array([0.0, 1.0, 0.0]) + chains @ frames[:, 1, 1]  # [V, 3]

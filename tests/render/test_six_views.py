@@ -101,6 +101,19 @@ def test_background_is_the_configured_colour_and_alpha_is_zero_there() -> None:
     np.testing.assert_array_equal(views[:, 0, 0], [[10, 20, 30, 0]] * 6)
 
 
+def test_colours_at_the_outline_are_the_objects_own() -> None:
+    """Straight alpha: a half covered pixel is as bright as its neighbour, whatever lies behind."""
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    orange = np.tile([1.0, 0.2, 0.0], (len(ball.faces), 1))
+    unlit = CONFIG.model_copy(update={"lighting": UNLIT})
+    views = render_six_views(flat_mesh(ball, orange, unlit=True), unlit)
+    partly = (views[..., 3] > 0) & (views[..., 3] < 255)
+    assert partly.sum() > 100
+    colors = views[views[..., 3] > 0][:, :3].astype(int)
+    assert (np.abs(colors - colors[0]) <= 1).all()
+    assert tuple(colors[0]) != unlit.background
+
+
 def test_canonical_mesh_is_centred_with_radius_one() -> None:
     box = coloured_box()
     moved = replace(box, vertices=box.vertices * np.float32([0.4, 0.2, 0.1]) + np.float32([5, -2, 3]))
