@@ -18,6 +18,7 @@ from flows.evaluate import Evaluation, EvaluationConfig
 from flows.generate import GenerateConfig, Motion
 from model.training_config import TrainConfig
 from storage.errors import InputError
+from storage.manifest import Manifest
 from storage.store import Store
 
 
@@ -57,6 +58,13 @@ def evaluate_where_changed(
 def train(config: TrainConfig, store: Path, run_dir: Path, resume: bool = False) -> Path:
     """One stage of training."""
     return train_stage(config, store, run_dir, resume)
+
+
+@flow
+def retrain(config: TrainConfig, store: Path, out_dir: Path) -> tuple[Path, bool]:
+    """One stage of training, where its data or settings changed; each version of the data has a folder."""
+    version = Manifest.read(Store(store), config.dataset).version
+    return train_where_changed(config, store, out_dir / version)
 
 
 @flow
