@@ -12,6 +12,7 @@ from typing import TypeVar
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows import artifacts
 from flows import build as building
 from flows import convert as converting
 from flows import ingest as ingesting
@@ -42,12 +43,14 @@ def shards(inputs: list[Input]) -> list[list[Input]]:
 def build_shard(
     names: list[str], source: ObjectSource, config: BuildConfig, store: Path, dry_run: bool
 ) -> Outcome:
-    return building.build_objects(names, source, config, Store(store), dry_run=dry_run)
+    with artifacts.progress_shown("objects"):
+        return building.build_objects(names, source, config, Store(store), dry_run=dry_run)
 
 
 @task(cache_policy=NO_CACHE)
 def ingest_shard(paths: list[Path], config: IngestConfig, store: Path, dry_run: bool) -> list[Outcome]:
-    return ingesting.ingest_sessions(paths, config, Store(store), dry_run=dry_run)
+    with artifacts.progress_shown("sessions"):
+        return ingesting.ingest_sessions(paths, config, Store(store), dry_run=dry_run)
 
 
 @task(cache_policy=NO_CACHE)
@@ -70,6 +73,7 @@ def build_dataset(config: BuildConfig, store: Path, dry_run: bool = False) -> Ou
         )
         if not dry_run:
             building.finish(outcome, config, Store(store))
+            artifacts.show_outcome(outcome, config.dataset, Store(store))
     return outcome
 
 
@@ -83,6 +87,7 @@ def ingest_session(sessions: list[Path], config: IngestConfig, store: Path, dry_
         outcome = ingesting.join(list(chain.from_iterable(outcomes)))
         if not dry_run:
             ingesting.finish(outcome, config, Store(store))
+            artifacts.show_outcome(outcome, config.dataset, Store(store))
     return outcome
 
 

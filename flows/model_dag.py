@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows import artifacts
 from flows import demo as demonstrating
 from flows import evaluate as evaluating
 from flows import generate as generating
@@ -24,12 +25,19 @@ from storage.store import Store
 
 @task(cache_policy=NO_CACHE)
 def train_stage(config: TrainConfig, store: Path, run_dir: Path, resume: bool) -> Path:
-    return training.train_stage(config, Store(store), run_dir, resume=resume)
+    with artifacts.progress_shown(f"{config.stage} stage"):
+        model = training.train_stage(config, Store(store), run_dir, resume=resume)
+    artifacts.show_losses(run_dir, config.stage)
+    return model
 
 
 @task(cache_policy=NO_CACHE)
 def train_where_changed(config: TrainConfig, store: Path, run_dir: Path) -> tuple[Path, bool]:
-    return training.train_where_changed(config, Store(store), run_dir)
+    with artifacts.progress_shown(f"{config.stage} stage"):
+        model, trained = training.train_where_changed(config, Store(store), run_dir)
+    if trained:
+        artifacts.show_losses(run_dir, config.stage)
+    return model, trained
 
 
 @task(cache_policy=NO_CACHE)
