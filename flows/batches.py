@@ -1,12 +1,11 @@
-"""Mapping a function over many inputs inside one task: bounded threads, a progress bar on stderr."""
+"""Mapping a function over many inputs inside one task: bounded threads, progress shown."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import dask.bag
-from rich.progress import Progress
 
-from flows.console import stderr
+from flows.progress import progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,12 +20,11 @@ def map_items(
     """Call `function` on every item, in batches on `workers` threads; results are in the items' order."""
     if not items:
         return []
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        bar = progress.add_task(description, total=len(items))
+    with progress(description, len(items)) as advance:
 
         def counted(item: Item) -> Result:
             result = function(item)
-            progress.advance(bar)
+            advance(1)
             return result
 
         batch_size = min(BATCH_SIZE, -(-len(items) // workers))

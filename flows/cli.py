@@ -6,14 +6,13 @@ Flows are imported inside the verbs: Prefect and torch take seconds, and `--help
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from flows import cli_benchmark, cli_tools
-from flows.console import FAILED, fail, print_json, print_table, reporting
+from flows import cli_benchmark, cli_sessions, cli_tools
+from flows.console import FAILED, check_paths, fail, print_json, print_table, reporting
 from flows.options import (
     CONFIGS,
     DEFAULT_STORE,
@@ -37,12 +36,9 @@ from flows.options import (
     overrides,
     record_kinds,
 )
-from flows.summary import print_figures, print_outcome, print_quarantined
+from flows.summary import print_figures, print_quarantined, report_outcome
 from storage.config import load_config
 from storage.errors import InputError
-
-if TYPE_CHECKING:
-    from flows.outcome import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,6 +50,8 @@ app = typer.Typer(
 app.add_typer(cli_tools.store_app, name="store")
 app.command()(cli_benchmark.benchmark)
 app.command()(cli_benchmark.ablate)
+app.command()(cli_sessions.refresh)
+app.command()(cli_sessions.watch)
 app.command()(cli_tools.inspect)
 app.command()(cli_tools.licences)
 app.command()(cli_tools.doctor)
@@ -84,7 +82,7 @@ def build(
         settings = load_config(BuildConfig, config, values)
         started = time.monotonic()
         outcome = runs.run(data_dag.build_dataset, config=settings, store=store, dry_run=dry_run)
-        _report(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
+        report_outcome(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -101,7 +99,7 @@ def ingest(
 ) -> None:
     """Capture sessions, DexYCB or videos of people to records, incrementally; adds them to a dataset."""
     with reporting(debug=debug):
-        _check_paths(sessions)
+        check_paths(sessions)
         from flows import data_dag, runs
         from flows.ingest import IngestConfig
 
@@ -111,7 +109,7 @@ def ingest(
         outcome = runs.run(
             data_dag.ingest_session, sessions=paths, config=settings, store=store, dry_run=dry_run
         )
-        _report(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
+        report_outcome(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -158,7 +156,7 @@ def convert(
 ) -> None:
     """Motion recorded elsewhere to capture sessions, seen by cameras of our own."""
     with reporting(debug=debug):
-        _check_paths(recordings)
+        check_paths(recordings)
         from flows import data_dag, runs
         from flows.convert import ConvertConfig
 
@@ -330,19 +328,3 @@ def main() -> None:
     """Run the command line; SIGTERM ends it as an exit does, so that the embedded server ends with it."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app()
-
-
-def _check_paths(paths: Sequence[Path]) -> None:
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such folder", code="missing-folder")
-
-
-def _report(outcome: "Outcome", seconds: float, *, dry_run: bool, as_json: bool) -> None:
-    """Say what a build or an ingest came to; exit 1 where no input was of use."""
-    if as_json:
-        print_json(outcome.as_json(seconds))
-    else:
-        print_outcome(outcome, seconds, dry_run=dry_run)
-    if not outcome.planned:
-        fail(f"nothing usable: all {len(outcome.quarantined)} inputs were quarantined", FAILED)

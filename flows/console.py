@@ -6,6 +6,7 @@ Exit status: 0 done, 1 nothing usable or a failure, 2 wrong usage or configurati
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -48,6 +49,13 @@ def reporting(*, debug: bool) -> Iterator[None]:
         if debug:
             raise
         fail(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+
+
+def check_paths(paths: Sequence[Path]) -> None:
+    """Raise InputError for the first path that is not there."""
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such folder", code="missing-folder")
 
 
 def fail(message: str, status: int) -> NoReturn:

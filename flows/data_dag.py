@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows import artifacts
 from flows import benchmark as benchmarking
 from flows import build as building
 from flows import convert as converting
@@ -21,10 +22,11 @@ from flows.benchmark import BenchmarkConfig
 from flows.build import BuildConfig
 from flows.convert import ConvertConfig, Format
 from flows.ingest import IngestConfig
-from flows.outcome import Outcome, total
-from flows.sessions import find_sessions
+from flows.outcome import Outcome, Refreshed, total
+from flows.sessions import find_sessions, sessions_in
 from flows.sources import ObjectSource
 from flows.synthesize import SynthesizeConfig, Synthesized
+from storage.manifest import Manifest
 from storage.store import Store
 
 Input = TypeVar("Input")
@@ -43,12 +45,14 @@ def shards(inputs: list[Input]) -> list[list[Input]]:
 def build_shard(
     names: list[str], source: ObjectSource, config: BuildConfig, store: Path, dry_run: bool
 ) -> Outcome:
-    return building.build_objects(names, source, config, Store(store), dry_run=dry_run)
+    with artifacts.progress_shown("objects"):
+        return building.build_objects(names, source, config, Store(store), dry_run=dry_run)
 
 
 @task(cache_policy=NO_CACHE)
 def ingest_shard(paths: list[Path], config: IngestConfig, store: Path, dry_run: bool) -> list[Outcome]:
-    return ingesting.ingest_sessions(paths, config, Store(store), dry_run=dry_run)
+    with artifacts.progress_shown("sessions"):
+        return ingesting.ingest_sessions(paths, config, Store(store), dry_run=dry_run)
 
 
 @task(cache_policy=NO_CACHE)
@@ -61,7 +65,7 @@ def convert_shard(kind: Format, recordings: list[Path], config: ConvertConfig, o
     return converting.convert_recordings(kind, recordings, config, out_dir)
 
 
-@flow
+@flow(name="build_dataset")
 def build_dataset(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
     """Objects to six views, random motion, layers and rendered frames; a dataset of them."""
     source = building.open_source(config, Store(store))
@@ -71,10 +75,11 @@ def build_dataset(config: BuildConfig, store: Path, dry_run: bool = False) -> Ou
         )
         if not dry_run:
             building.finish(outcome, config, Store(store))
+            artifacts.show_outcome(outcome, config.dataset, Store(store))
     return outcome
 
 
-@flow
+@flow(name="ingest_session")
 def ingest_session(sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False) -> Outcome:
     """Capture sessions to records, incrementally; adds them to a dataset."""
     found = [session.resolve() for path in sessions for session in find_sessions(path)]
@@ -84,7 +89,36 @@ def ingest_session(sessions: list[Path], config: IngestConfig, store: Path, dry_
         outcome = ingesting.join(list(chain.from_iterable(outcomes)))
         if not dry_run:
             ingesting.finish(outcome, config, Store(store))
+            artifacts.show_outcome(outcome, config.dataset, Store(store))
     return outcome
+
+
+@flow
+def refresh(
+    folder: Path,
+    config: IngestConfig,
+    store: Path,
+    train: Path | None = None,
+    out_dir: Path = Path("outputs/refresh"),
+    dry_run: bool = False,
+) -> Refreshed:
+    """New and changed sessions of a folder to records; then, where the dataset changed, a stage of training.
+
+    train: YAML of the stage, which is trained on the sessions' dataset.  out_dir: see `retrain`.
+    """
+    outcome = ingest_session(sessions_in(folder), config, store, dry_run)
+    if train is None:
+        return Refreshed(outcome)
+    from flows import model_dag  # takes seconds to load
+    from flows import refresh as refreshing
+
+    stage = refreshing.read_stage(train, config)
+    if dry_run:
+        return refreshing.planned(outcome, config, stage, Store(store), out_dir)
+    if not Manifest.read(Store(store), config.dataset).rows:
+        return Refreshed(outcome)
+    model, trained = model_dag.retrain(stage, store, out_dir)
+    return Refreshed(outcome, model, trained)
 
 
 @flow

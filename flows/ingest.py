@@ -149,18 +149,19 @@ def _set_aside_namesake(name: str, outcome: Outcome, first: Outcome) -> Outcome:
 
 
 def finish(outcome: Outcome, config: IngestConfig, store: Store) -> None:
-    """Write the dataset, with what it knew of the outcome's sessions replaced; `prune`: of all sessions."""
-    looked_at = {row.session for row in outcome.rows} | {entry.session for entry in outcome.quarantined}
+    """Write the dataset with the sessions of an outcome in it."""
+    update(store, config.dataset, lambda manifest: merged(manifest, outcome, config))
 
-    def replace_sessions(manifest: Manifest) -> Manifest:
-        sessions, paths = looked_at, set(outcome.paths)
-        if config.prune:
-            sessions |= {name for name in manifest.sessions() if not name.startswith(SESSION_PREFIX)}
-            paths |= {entry.path for entry in manifest.quarantined}
-        named, placed = sessions - {""}, paths - {""}
-        return manifest.updated(outcome.rows, outcome.quarantined, sessions=named, paths=placed)
 
-    update(store, config.dataset, replace_sessions)
+def merged(manifest: Manifest, outcome: Outcome, config: IngestConfig) -> Manifest:
+    """Return a dataset with what it knew of the outcome's sessions replaced; `prune`: of all sessions."""
+    sessions = {row.session for row in outcome.rows} | {entry.session for entry in outcome.quarantined}
+    paths = set(outcome.paths)
+    if config.prune:
+        sessions |= {name for name in manifest.sessions() if not name.startswith(SESSION_PREFIX)}
+        paths |= {entry.path for entry in manifest.quarantined}
+    named, placed = sessions - {""}, paths - {""}
+    return manifest.updated(outcome.rows, outcome.quarantined, sessions=named, paths=placed)
 
 
 def _objects(clip: Clip, digests: Mapping[str, str], job: IngestJob) -> list[Planned]:

@@ -10,7 +10,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import ablate as ablating
-from flows import ablation_figures, ablation_table
+from flows import ablation_figures, ablation_table, artifacts
 from flows import demo as demonstrating
 from flows import evaluate as evaluating
 from flows import generate as generating
@@ -24,17 +24,25 @@ from flows.generate import GenerateConfig, Motion
 from model.training_config import TrainConfig
 from storage.config import load_config
 from storage.errors import InputError
+from storage.manifest import Manifest
 from storage.store import Store
 
 
 @task(cache_policy=NO_CACHE)
 def train_stage(config: TrainConfig, store: Path, run_dir: Path, resume: bool) -> Path:
-    return training.train_stage(config, Store(store), run_dir, resume=resume)
+    with artifacts.progress_shown(f"{config.stage} stage"):
+        model = training.train_stage(config, Store(store), run_dir, resume=resume)
+    artifacts.show_losses(run_dir, config.stage)
+    return model
 
 
 @task(cache_policy=NO_CACHE)
 def train_where_changed(config: TrainConfig, store: Path, run_dir: Path) -> tuple[Path, bool]:
-    return training.train_where_changed(config, Store(store), run_dir)
+    with artifacts.progress_shown(f"{config.stage} stage"):
+        model, trained = training.train_where_changed(config, Store(store), run_dir)
+    if trained:
+        artifacts.show_losses(run_dir, config.stage)
+    return model, trained
 
 
 @task(cache_policy=NO_CACHE)
@@ -63,6 +71,13 @@ def evaluate_where_changed(
 def train(config: TrainConfig, store: Path, run_dir: Path, resume: bool = False) -> Path:
     """One stage of training."""
     return train_stage(config, store, run_dir, resume)
+
+
+@flow
+def retrain(config: TrainConfig, store: Path, out_dir: Path) -> tuple[Path, bool]:
+    """One stage of training, where its data or settings changed; each version of the data has a folder."""
+    version = Manifest.read(Store(store), config.dataset).version
+    return train_where_changed(config, store, out_dir / version)
 
 
 @flow

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from storage.errors import InputError, StoreError
@@ -59,6 +60,20 @@ class Outcome:
             "clips": len(self.rows),
             "seconds": round(seconds, 2),
         }
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh came to."""
+
+    outcome: Outcome
+    model: Path | None = None  # of the dataset as it is now; None: none is asked for, or nothing to train on
+    trained: bool = False  # by this refresh; in a dry run: would be
+
+    def as_json(self, seconds: float) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        model = None if self.model is None else str(self.model)
+        return {**self.outcome.as_json(seconds), "model": model, "trained": self.trained}
 
 
 def total(outcomes: Sequence[Outcome]) -> Outcome:

@@ -31,10 +31,27 @@ class ClipSource(Protocol):
 
 
 def find_sessions(path: Path) -> list[Path]:
-    """Return the recordings that a path stands for: itself, a DexYCB's sequences, or a folder's videos."""
-    if not path.is_dir() or (path / "session.yaml").is_file() or is_dexycb(path):
+    """Return the recordings that a path stands for: itself, or those in it."""
+    if not path.is_dir() or is_session(path):
         return [path]
-    return find_sequences(path) or find_videos(path) or [path]
+    return sessions_in(path) or [path]
+
+
+def sessions_in(folder: Path) -> list[Path]:
+    """Return the recordings in a folder: a DexYCB's sequences, else capture sessions and videos of people.
+
+    Where any folder in it is a session all of them are taken for such, so that a broken one is reported.
+    """
+    sequences = find_sequences(folder)
+    if sequences:
+        return sequences
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return (folders if any(is_session(path) for path in folders) else []) + find_videos(folder)
+
+
+def is_session(path: Path) -> bool:
+    """Tell whether a path is one recording, of which everything that makes it one is there."""
+    return path.is_file() or (path / "session.yaml").is_file() or is_dexycb(path)
 
 
 def is_dexycb(path: Path) -> bool:

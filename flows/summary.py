@@ -3,11 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flows.console import print_table
+from flows.console import FAILED, fail, print_json, print_table
 
 if TYPE_CHECKING:
     from flows.outcome import Outcome
     from storage.manifest import Quarantined
+
+
+def report_outcome(outcome: "Outcome", seconds: float, *, dry_run: bool, as_json: bool) -> None:
+    """Say what a build or an ingest came to; exit 1 where no input was of use."""
+    if as_json:
+        print_json(outcome.as_json(seconds))
+    else:
+        print_outcome(outcome, seconds, dry_run=dry_run)
+    if not outcome.planned:
+        fail(f"nothing usable: all {len(outcome.quarantined)} inputs were quarantined", FAILED)
 
 
 def print_outcome(outcome: "Outcome", seconds: float, *, dry_run: bool) -> None:

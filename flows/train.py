@@ -20,6 +20,7 @@ from rich.text import Text
 
 import model
 from flows.console import stderr
+from flows.progress import listener
 from flows.stamps import changes, write_stamp
 from model.train import train
 from model.training_config import TrainConfig
@@ -47,9 +48,13 @@ def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: boo
         *columns, TimeRemainingColumn(), console=stderr, transient=True, disable=not drawn
     ) as progress:
         bar = progress.add_task(f"{config.stage} stage", total=config.iterations)
+        tell = listener.get()
 
         def show(done: int, steps: int, loss: float) -> None:
-            progress.update(bar, completed=done, description=f"{config.stage} stage, loss {loss:.4f}")
+            description = f"{config.stage} stage, loss {loss:.4f}"
+            progress.update(bar, completed=done, description=description)
+            if tell is not None:
+                tell(description, 100 * done / steps)
             if not stderr.is_terminal and done % math.ceil(steps / LINES) == 0:
                 stderr.print(f"  step {done} of {steps}, loss {loss:.4f}", highlight=False)
 

@@ -35,6 +35,19 @@ def save_config(config: BaseModel, path: Path) -> None:
     path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
+def with_absolute_paths(config: Config) -> Config:
+    """Return a config that means the same files to a process that works in another folder."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, BaseModel):
+            return with_absolute_paths(value)
+        return value.absolute() if isinstance(value, Path) else value
+
+    return config.model_copy(
+        update={name: absolute(getattr(config, name)) for name in type(config).model_fields}
+    )
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,13 +1,21 @@
 """What the tests of the flows share: a folder of objects, capture sessions, Prefect's test server."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.runtime import prepare
 from render.procedural_objects import procedural_object
 from render.scene import SIDES, Camera, Clip, HandMotion, ObjectMotion
 from render.trajectories import seed_generator
@@ -17,6 +25,10 @@ from storage.sources.session_writer import write_session
 
 NUM_FRAMES = 4
 WIDTH, HEIGHT = 64, 48
+CHECKOUT = Path(__file__).parents[2]
+PATIENCE_S = 240  # with a server, a worker or a flow run to start: seconds, on a busy machine minutes
+
+Found = TypeVar("Found")
 
 MakeSession = Callable[..., Path]
 
@@ -24,8 +36,61 @@ MakeSession = Callable[..., Path]
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """A Prefect server and database of the tests' own."""
+    prepare(debug=False)  # nothing is sent anywhere
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A Prefect server like that of `make serve`: its environment for programs, and a client of it."""
+
+    environment: dict[str, str]
+    client: SyncPrefectClient
+
+    def start(self, program: str, *arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a program of the environment in the checkout, silently unless `options` say otherwise."""
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = [str(Path(sys.executable).parent / program), *map(str, arguments)]
+        return subprocess.Popen(command, env=self.environment, cwd=CHECKOUT, **(silent | options))
+
+    def run(self, program: str, *arguments: str | Path) -> None:
+        """Run a program to its end, which must be a good one."""
+        assert self.start(program, *arguments).wait(PATIENCE_S) == 0, f"{program} {arguments}"
+
+
+@pytest.fixture(scope="session")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A real Prefect server on a port of its own, with a database of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | {
+        "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    with SyncPrefectClient(url) as client:
+        serving = Serving(environment, client)
+        server = serving.start("prefect", "server", "start", "--port", str(port))
+        try:
+            wait_for(lambda: client.api_healthcheck() is None, "the server")
+            yield serving
+        finally:
+            server.terminate()
+            server.wait(PATIENCE_S)
+
+
+def wait_for(look: Callable[[], Found], what: str) -> Found:
+    """Return what `look` finds, once it finds something."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.25)
+    return found
 
 
 @pytest.fixture
