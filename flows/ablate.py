@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, model_validator
 from flows.console import stderr
 from model.config import ModelConfig
 from model.evaluate import EvaluateConfig
+from model.figures import MetricsConfig
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
 
@@ -72,6 +73,8 @@ class AblateConfig(BaseModel, frozen=True, extra="forbid"):
     """Dataset of each test; its clips with hands of split `test` are generated."""
     sampling: EvaluateConfig = EvaluateConfig()
     """What is generated of each clip."""
+    metrics: MetricsConfig = MetricsConfig()
+    """What is measured of it."""
     hidden_margin_px: int = Field(default=1, ge=0)
     """How far the hidden-finger area reaches beyond the pixels behind which a finger is hidden."""
     shown: int = Field(default=4, ge=1)

@@ -6,7 +6,6 @@ Letters: T frames, H rows, W columns.
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from flows.stamps import changes, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
 from model.evaluate import generate, read_clip
-from model.metrics import masked_psnr, masked_ssim
+from model.figures import PICTURE_FIGURES, Figures, Metrics
 from model.pipeline import ManiVideoPipeline
 from render.occlusion import hidden_fingers
 from storage.dataset import ClipWindow, Dataset, dilate
@@ -30,6 +29,7 @@ from storage.manifest import ClipRow, Manifest
 from storage.store import Store
 
 FIGURES, STAMP, PICTURES = "figures.json", "measured-from.json", "pictures"
+MEASURED_BY = {"tests", "sampling", "metrics", "hidden_margin_px", "shown"}  # of the settings
 BESIDE = ("layers", "truth")  # pictures that are no variant's
 
 
@@ -38,22 +38,32 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
     inputs = {
         "model": digest_file(model_dir.parent / TRAINING_STAMP),
         "datasets": {name: Manifest.read(store, name).version for name in config.tests.values()},
-        "config": config.model_dump(mode="json", include={"tests", "sampling", "hidden_margin_px", "shown"}),
+        "config": config.model_dump(mode="json", include=MEASURED_BY),
         "code": code_digest(),
     }
     path = run.folder / FIGURES
     if path.is_file() and not changes(run.folder / STAMP, inputs):
         return path
     pipeline = load_pipeline(model_dir)
-    tests = {test: measure_test(pipeline, test, run, config, store) for test in config.tests}
-    figures = {"parameters": pipeline.network.num_parameters(), "tests": tests}
+    metrics = Metrics(config.metrics, pipeline._execution_device)
+    tests = {test: measure_test(pipeline, metrics, test, run, config, store) for test in config.tests}
+    figures = {
+        "parameters": pipeline.network.num_parameters(),
+        "calibrated": metrics.calibrated,
+        "tests": tests,
+    }
     path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
     write_stamp(run.folder / STAMP, inputs)
     return path
 
 
 def measure_test(
-    pipeline: ManiVideoPipeline, test: str, run: AblationRun, config: AblateConfig, store: Store
+    pipeline: ManiVideoPipeline,
+    metrics: Metrics,
+    test: str,
+    run: AblationRun,
+    config: AblateConfig,
+    store: Store,
 ) -> list[dict[str, Any]]:
     """Generate and measure every clip of a test; keep a frame of the first few."""
     name = config.tests[test]
@@ -68,7 +78,7 @@ def measure_test(
         hidden = hidden_area(read_clip(apart, row, config.sampling), config.hidden_margin_px)
         generated = generate(pipeline, window, config.sampling)
         areas = {"hand_object": window.mask, "hidden_fingers": hidden}
-        figures = {area: compare(generated, window.frames, inside) for area, inside in areas.items()}
+        figures = {area: compare(metrics, generated, window.frames, inside) for area, inside in areas.items()}
         measured.append({"id": row.id, **figures})
         if number < config.shown:
             frame = int(hidden.sum(axis=(1, 2)).argmax())
@@ -85,17 +95,11 @@ def hidden_area(window: ClipWindow, margin_px: int) -> NDArray[np.bool_]:
 
 
 def compare(
-    generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
-) -> dict[str, float | int | None]:
+    metrics: Metrics, generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
+) -> Figures:
     """Figures of frames [T, H, W, 3] on area [T, H, W], with its pixels; None where one is undefined."""
-    if not area.any():
-        return {"psnr": None, "ssim": None, "pixels": 0}
-    psnr = masked_psnr(generated, truth, area)
-    return {
-        "psnr": psnr if math.isfinite(psnr) else None,
-        "ssim": masked_ssim(generated, truth, area),
-        "pixels": int(area.sum()),
-    }
+    found = metrics.compare(generated, truth, area) if area.any() else dict.fromkeys(PICTURE_FIGURES)
+    return {**found, "pixels": int(area.sum())}
 
 
 def keep(picture: Picture, folder: Path, test: str, row: ClipRow) -> None:

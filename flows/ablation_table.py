@@ -22,7 +22,7 @@ from flows.ablation_figures import BESIDE, FIGURES, PICTURES
 from flows.pictures import Picture, column, labelled, resized, row, save_png
 from storage.pictures import read_picture
 
-METRICS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑"}
+METRICS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓"}
 AREA_TITLES: dict[Area, str] = {"hand_object": "hand and object", "hidden_fingers": "hidden fingers"}
 PANEL_HEIGHT = 192  # pixels
 FILES = ("results.json", "table.md", "table.csv", "comparison.png", "ablation.html")
@@ -76,6 +76,9 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
             for name, variant in config.variants.items()
         },
         "claims": judge(table, config),
+        "calibrated": {
+            metric: all(found["calibrated"][metric] for found in figures.values()) for metric in METRICS
+        },
         "config": config.model_dump(mode="json"),
     }
     (out_dir / "results.json").write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
@@ -121,13 +124,14 @@ def judge(table: Table, config: AblateConfig) -> list[dict[str, Any]]:
     return verdicts
 
 
-def header(config: AblateConfig) -> list[str]:
+def header(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
     """Return the table's columns."""
+    marks = {name: "" if results["calibrated"][name] else " (uncalibrated)" for name in METRICS}
     figures = [
-        f"{test}, {AREA_TITLES[area]}: {metric}"
+        f"{test}, {AREA_TITLES[area]}: {title}{marks[name]}"
         for test in config.tests
         for area in AREAS
-        for metric in METRICS.values()
+        for name, title in METRICS.items()
     ]
     return ["variant", "parameters", *figures]
 
@@ -159,7 +163,7 @@ def claims_text(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
 
 def markdown(results: Mapping[str, Any], table: Table, config: AblateConfig) -> str:
     """Return the table and the claims."""
-    columns = header(config)
+    columns = header(results, config)
     rows = [columns, ["---", *["---:"] * (len(columns) - 1)], *body(results, table, config)]
     lines = ["| " + " | ".join(cells) + " |" for cells in rows]
     claims = [f"- {line}" for line in claims_text(results, config)]
@@ -206,7 +210,7 @@ def write_page(results: Mapping[str, Any], table: Table, config: AblateConfig, o
     folder = Path(__file__).parent
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True)
     page = environment.get_template("ablation.html.j2").render(
-        columns=header(config),
+        columns=header(results, config),
         rows=body(results, table, config),
         claims=claims_text(results, config),
         picture=base64.b64encode((out_dir / "comparison.png").read_bytes()).decode(),

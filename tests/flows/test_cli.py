@@ -16,6 +16,8 @@ VERBS = [
     "build",
     "ingest",
     "synthesize",
+    "benchmark",
+    "ablate",
     "convert",
     "train",
     "generate",
