@@ -64,7 +64,7 @@ def run(rounds: int, folder: Path) -> list[Table]:
             notes=(
                 "as in records: lit, textures filtered, two by two samples, "
                 "alpha; pyrender draws them larger and Pillow halves what it reads back",
-                "bare: neither light nor textures; pyrender always multisamples, and uploads before the clock runs",
+                "bare: neither light nor textures; pyrender multisamples always, and uploads beforehand",
                 f"{rounds} rounds",
             ),
             data=data,
