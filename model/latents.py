@@ -7,6 +7,7 @@ Letters: n pictures, t frames, c latent channels, h×w latent, H×W picture.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from storage.records import LatentsData, latents_recipe
 from storage.store import Store
 
 ENCODED_AT_ONCE = 8  # pictures, to bound the codec's memory
+OPEN_RECORDS = 1024  # kept open
 
 
 @torch.no_grad()
@@ -44,6 +46,7 @@ class StoredLatents:
     def __init__(self, store: Store, codec: Codec) -> None:
         self.store, self.codec = store, codec
         self.digest = digest_codec(codec)
+        self._open = lru_cache(OPEN_RECORDS)(store.open)
 
     def recipe(self, row: ClipRow) -> Recipe:
         """What the latents of a clip's frames are made of."""
@@ -66,7 +69,7 @@ class StoredLatents:
 
     def read(self, row: ClipRow, frames: slice) -> NDArray[np.float32]:
         """The latents [t, c, h, w] of some of a clip's frames."""
-        return self.store.open(LatentsData.KIND, self.recipe(row).key).read("latents", frames)
+        return self._open(LatentsData.KIND, self.recipe(row).key).read("latents", frames)
 
     def num_bytes(self, height: int, width: int) -> int:
         """Bytes of the latents of one frame."""

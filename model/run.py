@@ -38,15 +38,15 @@ class Run:
             raise InputError(
                 f"{folder} holds a run already: resume it or name another folder", code="run-exists"
             )
-        if not saved and self.model.exists():  # `finish` would replace what no run of ours made
+        if saved:
+            self._check_config(saved[-1])
+        elif self.model.exists():  # `finish` would replace what no run of ours made
             raise InputError(f"{self.model} is there already: name another folder", code="run-exists")
 
     def restore(self, trainer: Trainer) -> int:
         """Read the newest checkpoint, if there is one; return the number of steps behind it."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         saved = checkpoints(self.checkpoints)
-        if saved:
-            self._check_config(saved[-1])
         if self.writes:
             save_config(self.config, self.folder / "config.yaml")
         if not saved:
