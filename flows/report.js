@@ -106,8 +106,8 @@ function recall() {
 
 function play() {
   clearInterval(state.timer);
-  const { numbers, fps } = state.clip.sprites ?? { numbers: [], fps: 1 };
-  state.timer = state.timer || !numbers.length ? 0 : setInterval(() => show((state.frame + 1) % numbers.length), 1000 / fps);
+  const tick = () => show((state.frame + 1) % (state.clip.sprites?.numbers.length ?? 1));
+  state.timer = state.timer ? 0 : setInterval(tick, 1000 / (state.clip.sprites?.fps ?? 1));
   find("play").textContent = state.timer ? "pause" : "play";
   if (!state.timer) remember();
 }
@@ -136,7 +136,8 @@ if (clips.length) {
   slider.oninput = () => show(Number(slider.value));
   find("play").onclick = play;
   document.addEventListener("keydown", (event) => {
-    if (!(event.key in keys) || event.altKey || event.ctrlKey || event.metaKey) return;
+    const isOurs = event.key in keys && !(event.altKey || event.ctrlKey || event.metaKey);
+    if (!isOurs || (event.key === " " && event.target.tagName === "BUTTON")) return; // which space presses itself
     event.preventDefault();
     keys[event.key]();
   });
