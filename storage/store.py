@@ -32,6 +32,10 @@ class Store:
         self.root: Path | str = Path(root) if address is None else "{}://{}".format(*address.groups())
         self.backend: Backend = Folder(self.root) if isinstance(self.root, Path) else _bucket(self.root)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another process opens the store anew, with its own connections and credentials.
+        return Store, (self.root,)
+
     def has(self, kind: str, key: str) -> bool:
         """Tell whether a finished record exists."""
         return self.backend.has(record_name(kind, key))

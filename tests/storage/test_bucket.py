@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,9 +13,11 @@ import storage.leases
 import storage.s3
 from storage.errors import InputError, StoreError
 from storage.leases import ALONE, Leases
+from storage.manifest import Manifest, Quarantined, update
 from storage.s3 import Objects, Overtaken
 from storage.store import Store
 from storage.upkeep import gc, verify
+from tests.storage.test_manifest import ROW
 from tests.storage.test_places import RECIPE, arrays
 
 
@@ -96,6 +99,18 @@ def test_a_record_whose_last_answer_was_lost_is_kept(store: Store, monkeypatch: 
         store.write(RECIPE, arrays(), {})
     assert store.records() == [("layers", RECIPE.key)]
     assert verify(store) == []
+
+
+def test_a_change_overtaken_by_another_is_made_to_what_is_there_then(store: Store) -> None:
+    def change(manifest: Manifest) -> Manifest:
+        if not manifest.rows:  # somebody else is faster
+            Manifest("demo", (ROW,)).write(store)
+        return replace(manifest, quarantined=(Quarantined("x", "y", "z"),))
+
+    update(store, "demo", change)
+    found = Manifest.read(store, "demo")
+    assert found.rows == (ROW,)
+    assert len(found.quarantined) == 1
 
 
 def test_a_write_that_took_too_long_makes_no_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
