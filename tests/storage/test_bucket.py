@@ -15,7 +15,7 @@ from storage.errors import InputError, StoreError
 from storage.leases import ALONE, Leases
 from storage.manifest import Manifest, Quarantined, update
 from storage.s3 import Objects, Overtaken
-from storage.store import Store
+from storage.store import Store, place
 from storage.upkeep import gc, verify
 from tests.storage.test_manifest import ROW
 from tests.storage.test_places import RECIPE, arrays
@@ -40,6 +40,12 @@ def test_a_bucket_that_is_not_there_is_named(bucket: str) -> None:
 def test_an_address_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="wanted a folder or s3://BUCKET/PREFIX"):
         Store(url)
+
+
+def test_an_address_that_was_made_a_path_is_understood() -> None:
+    assert place(Path("s3://bucket/some/prefix"), absolute=True) == "s3://bucket/some/prefix"
+    assert place("store") == place(Path("store")) == Path("store")
+    assert place("store", absolute=True) == Path.cwd() / "store"
 
 
 def test_credentials_that_are_refused_are_told_in_one_line(bucket: str, s3_address: str) -> None:
