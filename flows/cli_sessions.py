@@ -100,12 +100,13 @@ def watch(
             message = "watch tells a Prefect server of sessions: set PREFECT_API_URL (make serve starts one)"
             raise InputError(message, code="config")
         from flows.watch import follow
+        from storage.store import place
 
         settings = _settings(config, train, overrides(assignments, dataset=dataset, mano=mano))
         parameters = {
             "folder": str(folder.resolve()),
             "config": settings.model_dump(mode="json"),
-            "store": str(store.absolute()),
+            "store": str(place(store, absolute=True)),
             "train": None if train is None else str(train.absolute()),
             "out_dir": str(_models(out, train).absolute()),
         }

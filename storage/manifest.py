@@ -99,7 +99,7 @@ class Manifest:
     @property
     def version(self) -> str:
         """Return the digest of the clips."""
-        return digest_bytes("".join(self._clip_lines()).encode())[:12]
+        return _version(self._clip_lines())
 
     def sessions(self) -> set[str]:
         """Return the sessions that it has clips of, or has set something aside of."""
@@ -125,12 +125,14 @@ class Manifest:
             raise InputError(f"{store.root}: no dataset {name!r} (there are: {known})", code="no-dataset")
         return _read(store.backend, f"{store.root}", name, stamp)
 
-    def text(self) -> str:
-        """Return the file: the same clips and quarantined inputs always come out as the same bytes."""
-        header = _line({"dataset": self.name, "version": self.version, "schema_version": SCHEMA_VERSION})
+    def text(self) -> tuple[str, str]:
+        """Return the version and the whole file: what is the same always comes out as the same bytes."""
+        clips = self._clip_lines()
+        version = _version(clips)
+        header = _line({"dataset": self.name, "version": version, "schema_version": SCHEMA_VERSION})
         entries = sorted(self.quarantined, key=lambda entry: (entry.input, entry.code))
         quarantined = [_line({"quarantined": asdict(entry)}) for entry in entries]
-        return "".join([header, *self._clip_lines(), *quarantined])
+        return version, "".join([header, *clips, *quarantined])
 
     def _clip_lines(self) -> list[str]:
         return [_line({"clip": asdict(row)}) for row in sorted(self.rows, key=lambda row: row.id)]
@@ -181,10 +183,10 @@ def _replace(store: Store, name: str, make: Callable[[bytes | None], Manifest]) 
     """Replace a dataset's file; its version is kept beside it before it is the newest."""
 
     def made(found: bytes | None) -> bytes:
-        manifest = make(found)
-        data = manifest.text().encode()
+        version, text = make(found).text()
+        data = text.encode()
         if data != found:
-            store.backend.put(manifest_name(f"{name}@{manifest.version}"), data)
+            store.backend.put(manifest_name(f"{name}@{version}"), data)
         return data
 
     store.backend.change(manifest_name(name), made)
@@ -210,6 +212,10 @@ def _parse(data: bytes, root: str, name: str) -> Manifest:
     except (LookupError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not a manifest: {error}", code="manifest") from error
     return Manifest(name, rows, entries)
+
+
+def _version(clip_lines: Iterable[str]) -> str:
+    return digest_bytes("".join(clip_lines).encode())[:12]
 
 
 def _line(value: dict[str, Any]) -> str:

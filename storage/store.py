@@ -26,11 +26,14 @@ class Store:
     def __init__(self, root: Path | str) -> None:
         """Open a store; InputError where a bucket is not there, or refuses the credentials at hand.
 
-        root: a folder, which need not exist, or s3://BUCKET/PREFIX, also as a path, which has lost a slash.
+        root: a folder, which need not exist, or s3://BUCKET/PREFIX, see `place`.
         """
-        address = re.fullmatch(r"(\w+):/+(.*)", str(root))
-        self.root: Path | str = Path(root) if address is None else "{}://{}".format(*address.groups())
+        self.root = place(root)
         self.backend: Backend = Folder(self.root) if isinstance(self.root, Path) else _bucket(self.root)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another process opens the store anew, with its own connections and credentials.
+        return Store, (self.root,)
 
     def has(self, kind: str, key: str) -> bool:
         """Tell whether a finished record exists."""
@@ -85,6 +88,17 @@ class Store:
     def clear_staging(self) -> int:
         """Remove what killed writers left behind and return how many there were; 0 while anybody writes."""
         return self.backend.clear_staging()
+
+
+def place(root: Path | str, *, absolute: bool = False) -> Path | str:
+    """Return the folder or the address that is meant; a path made of an address has lost one of its slashes.
+
+    absolute: also for a process that works in another folder.
+    """
+    address = re.fullmatch(r"(\w+):/+(.*)", str(root))
+    if address is not None:
+        return "://".join(address.groups())
+    return Path(root).absolute() if absolute else Path(root)
 
 
 def record_name(kind: str, key: str) -> str:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,9 +13,11 @@ import storage.leases
 import storage.s3
 from storage.errors import InputError, StoreError
 from storage.leases import ALONE, Leases
+from storage.manifest import Manifest, Quarantined, update
 from storage.s3 import Objects, Overtaken
-from storage.store import Store
+from storage.store import Store, place
 from storage.upkeep import gc, verify
+from tests.storage.test_manifest import ROW
 from tests.storage.test_places import RECIPE, arrays
 
 
@@ -37,6 +40,12 @@ def test_a_bucket_that_is_not_there_is_named(bucket: str) -> None:
 def test_an_address_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="wanted a folder or s3://BUCKET/PREFIX"):
         Store(url)
+
+
+def test_an_address_that_was_made_a_path_is_understood() -> None:
+    assert place(Path("s3://bucket/some/prefix"), absolute=True) == "s3://bucket/some/prefix"
+    assert place("store") == place(Path("store")) == Path("store")
+    assert place("store", absolute=True) == Path.cwd() / "store"
 
 
 def test_credentials_that_are_refused_are_told_in_one_line(bucket: str, s3_address: str) -> None:
@@ -96,6 +105,18 @@ def test_a_record_whose_last_answer_was_lost_is_kept(store: Store, monkeypatch: 
         store.write(RECIPE, arrays(), {})
     assert store.records() == [("layers", RECIPE.key)]
     assert verify(store) == []
+
+
+def test_a_change_overtaken_by_another_is_made_to_what_is_there_then(store: Store) -> None:
+    def change(manifest: Manifest) -> Manifest:
+        if not manifest.rows:  # somebody else is faster
+            Manifest("demo", (ROW,)).write(store)
+        return replace(manifest, quarantined=(Quarantined("x", "y", "z"),))
+
+    update(store, "demo", change)
+    found = Manifest.read(store, "demo")
+    assert found.rows == (ROW,)
+    assert len(found.quarantined) == 1
 
 
 def test_a_write_that_took_too_long_makes_no_record(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

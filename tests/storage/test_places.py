@@ -1,5 +1,6 @@
 """What every place that can hold a store promises (`storage.backend`): the same facts for each."""
 
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import storage.bucket
 import storage.store
 from storage.backend import DIGEST_FILE
 from storage.errors import InputError, StoreError
-from storage.manifest import Manifest, Quarantined, update
+from storage.manifest import Manifest
 from storage.recipe import Recipe
 from storage.store import Store, record_name
 from storage.upkeep import drop_damaged, gc, status, verify
@@ -67,6 +68,13 @@ def test_a_record_comes_back_whole_and_in_parts(store: Store) -> None:
     for name, values in arrays().items():
         assert np.array_equal(record.read(name), values, equal_nan=values.dtype.kind == "f"), name
     assert np.array_equal(record.read("large", slice(1, 7, 2)), arrays()["large"][1:7:2])
+
+
+def test_a_store_is_sent_to_another_process_by_its_address(store: Store) -> None:
+    store.write(RECIPE, arrays(), {})
+    sent = pickle.dumps(store)
+    assert b"secret" not in sent  # the credentials of `bucket`
+    assert pickle.loads(sent).records() == store.records()
 
 
 def test_every_place_holds_the_same_bytes(store: Store, tmp_path: Path) -> None:
@@ -159,18 +167,6 @@ def test_two_processes_that_change_a_dataset_at_once_lose_nothing(store: Store, 
     assert [writer.wait() for writer in writers] == [0, 0]
     sessions = {row.session for row in Manifest.read(store, "demo").rows}
     assert sessions == {f"{name}{number}" for name in "ab" for number in range(12)}
-
-
-def test_a_change_overtaken_by_another_is_made_to_what_is_there_then(store: Store) -> None:
-    def change(manifest: Manifest) -> Manifest:
-        if not manifest.rows:
-            Manifest("demo", (ROW,)).write(store) if "bucket" in f"{store.root}" else None
-        return replace(manifest, quarantined=(Quarantined("x", "y", "z"),))
-
-    update(store, "demo", change)
-    found = Manifest.read(store, "demo")
-    assert len(found.quarantined) == 1
-    assert found.rows == ((ROW,) if "bucket" in f"{store.root}" else ())
 
 
 def test_versions_stay_until_gc(store: Store) -> None:
