@@ -33,6 +33,7 @@ from storage.manifest import ClipRow, Manifest, read_or_new, update
 from storage.pictures import crop_and_resize
 from storage.records import FramesData, digest_geometry, frames_recipe, layers_recipe, object_recipe
 from storage.sources.dexycb_splits import Setup
+from storage.sources.glb_limits import GlbLimits
 from storage.splits import TEST_FRACTION, ObjectIdentity, SplitBasis
 from storage.store import Store
 
@@ -59,6 +60,8 @@ class IngestConfig(BaseModel, frozen=True, extra="forbid"):
     """The pictures O_I of the object."""
     layers: LayersConfig = LayersConfig()
     """Size and rendering of layers; frames have the same size."""
+    limits: GlbLimits = GlbLimits()
+    """How large a capture session's objects may be, and how long reading one may take."""
     prune: bool = False
     """Sessions of the dataset that are not among those given leave it."""
     workers: int = Field(default=2, ge=1)
@@ -124,7 +127,7 @@ def ingest_session(path: Path, job: IngestJob) -> Outcome:
 def _ingest_session(path: Path, job: IngestJob) -> Outcome:
     session = ""  # not known before the recording is opened
     try:
-        source = open_session(path, job.published, job.config.dexycb_setup)
+        source = open_session(path, job.published, job.config.dexycb_setup, job.config.limits)
         session = source.id
         if is_dexycb(path) and job.published is not None:
             job = replace(job, hands=job.published.models, hand_model=job.published.digest)

@@ -9,6 +9,7 @@ from render.scene import Clip
 from storage.errors import InputError
 from storage.sources.dexycb import DexYcbSequence, find_sequences, sequence_id
 from storage.sources.dexycb_splits import Setup
+from storage.sources.glb_limits import GlbLimits
 from storage.sources.human_video import HumanVideo, find_videos, video_id
 from storage.sources.session import SessionFolder
 
@@ -74,12 +75,12 @@ def session_name(path: Path) -> str:
     return sequence_id(path) if is_dexycb(path) else path.resolve().name
 
 
-def open_session(path: Path, published: Hands | None, setup: Setup | None) -> ClipSource:
+def open_session(path: Path, published: Hands | None, setup: Setup | None, limits: GlbLimits) -> ClipSource:
     """Open a recording; DexYCB's need MANO's files as published, and have official splits."""
     if path.is_file():
         return HumanVideo(path)
     if not is_dexycb(path):
-        return SessionFolder(path)
+        return SessionFolder(path, limits)
     if published is None:
         raise InputError(
             f"{path}: DexYCB's hands are coefficients of MANO's own components: wanted --mano DIR",

@@ -27,7 +27,7 @@ _LARGEST = {5120: 127.0, 5121: 255.0, 5122: 32767.0, 5123: 65535.0}  # what stan
 _COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _JSON_CHUNK = 0x4E4F534A
 _BINARY_CHUNK = 0x004E4942
-_MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")  # no decoder of it has wheels
+_MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")  # no maintained decoder has wheels
 
 
 @dataclass(frozen=True)

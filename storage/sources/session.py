@@ -30,6 +30,7 @@ from storage.errors import InputError
 from storage.pictures import read_picture
 from storage.sources.arrays import ArrayFile, Shapes
 from storage.sources.glb import digest_asset, read_object
+from storage.sources.glb_limits import USUAL_LIMITS, GlbLimits
 from storage.video import VideoFile
 
 logger = logging.getLogger(__name__)
@@ -86,10 +87,11 @@ class CamerasConfig(RootModel[dict[str, CameraEntry]], frozen=True):
 class SessionFolder:
     """One capture session."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: GlbLimits = USUAL_LIMITS) -> None:
         if not path.is_dir():
             raise InputError(f"{path}: no such folder", code="missing-folder")
         self.path = path
+        self._limits = limits  # of its objects
         self.config = load_config(SessionConfig, path / "session.yaml")
         self.cameras = load_config(CamerasConfig, path / "cameras.yaml").root
         if not self.cameras:
@@ -132,7 +134,7 @@ class SessionFolder:
         if any(self._hands.has(side) for side in SIDES):
             parts["hands"] = digest_arrays(self._hands.arrays)
         for name in self.config.objects:
-            parts[f"objects/{name}/mesh"] = digest_asset(self._mesh_path(name))
+            parts[f"objects/{name}/mesh"] = digest_asset(self._mesh_path(name), self._limits)
             parts[f"objects/{name}/motion"] = digest_arrays(self._objects.part(name))
         parts |= {f"videos/{name}": digest_file(video.path) for name, video in self._videos.items()}
         parts |= {f"backgrounds/{name}": digest_file(path) for name, path in self._backgrounds.items()}
@@ -222,13 +224,13 @@ class SessionFolder:
         world_from_object = np.where(valid[:, None, None], arrays["world_from_object"], np.eye(4))
         _check_rigid(world_from_object, f"{name}_world_from_object", self._objects.path)
         mesh_path = self._mesh_path(name)
-        mesh, provenance = read_object(mesh_path)
+        mesh, provenance = read_object(mesh_path, limits=self._limits)
         return ObjectMotion(
             name=name,
             mesh=mesh,
             world_from_object=world_from_object.astype(np.float32),
             valid=valid,
-            digest=digest_asset(mesh_path),
+            digest=digest_asset(mesh_path, self._limits),
             provenance=provenance,
         )
 

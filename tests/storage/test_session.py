@@ -15,6 +15,7 @@ from PIL import Image
 
 from render.scene import Clip
 from storage.errors import InputError
+from storage.sources.glb_limits import GlbLimits
 from storage.sources.session import SessionFolder
 from storage.sources.session_writer import write_session
 from storage.video import write_video
@@ -108,6 +109,12 @@ def test_rewriting_the_same_arrays_changes_no_digest(session: Path) -> None:
     before = SessionFolder(session).digests()
     edit_arrays(session / "hands.npz")  # another compression, another file
     assert SessionFolder(session).digests() == before
+
+
+def test_objects_obey_limits(session: Path) -> None:
+    with pytest.raises(InputError, match=r"limits\.triangles") as error:
+        SessionFolder(session, GlbLimits(triangles=1)).load()
+    assert error.value.code == "too-many-triangles"
 
 
 def test_session_may_lack_hands_videos_and_backgrounds(session: Path) -> None:
