@@ -16,6 +16,7 @@ from flows.console import FAILED, check_paths, fail, print_json, print_table, re
 from flows.options import (
     CONFIGS,
     DEFAULT_STORE,
+    AddressOption,
     DatasetOption,
     DebugOption,
     DryRunOption,
@@ -28,10 +29,12 @@ from flows.options import (
     ObjectsOption,
     OnlyOption,
     OutOption,
+    RunnerOption,
     SampleOption,
     SetOption,
     StoreOption,
     UidsOption,
+    dask_address,
     objaverse,
     overrides,
     record_kinds,
@@ -68,6 +71,8 @@ def build(
     only: OnlyOption = None,
     assignments: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
+    runner: RunnerOption = "local",
+    address: AddressOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -81,7 +86,8 @@ def build(
         values = overrides(assignments, dataset=dataset, only=record_kinds(only), **chosen)
         settings = load_config(BuildConfig, config, values)
         started = time.monotonic()
-        outcome = runs.run(data_dag.build_dataset, config=settings, store=store, dry_run=dry_run)
+        place = {"store": store, "dask": dask_address(runner, address)}
+        outcome = runs.run(data_dag.build_dataset, config=settings, dry_run=dry_run, **place)
         report_outcome(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
 
 
@@ -93,6 +99,8 @@ def ingest(
     mano: ManoOption = None,
     assignments: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
+    runner: RunnerOption = "local",
+    address: AddressOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -106,9 +114,8 @@ def ingest(
         settings = load_config(IngestConfig, config, overrides(assignments, dataset=dataset, mano=mano))
         started = time.monotonic()
         paths = [str(path) for path in sessions]
-        outcome = runs.run(
-            data_dag.ingest_session, sessions=paths, config=settings, store=store, dry_run=dry_run
-        )
+        place = {"store": store, "dask": dask_address(runner, address)}
+        outcome = runs.run(data_dag.ingest_session, sessions=paths, config=settings, dry_run=dry_run, **place)
         report_outcome(outcome, time.monotonic() - started, dry_run=dry_run, as_json=as_json)
 
 

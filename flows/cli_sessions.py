@@ -10,13 +10,16 @@ from flows.console import check_paths, print_json, print_table, reporting, stder
 from flows.options import (
     CONFIGS,
     DEFAULT_STORE,
+    AddressOption,
     DatasetOption,
     DebugOption,
     DryRunOption,
     JsonOption,
     ManoOption,
+    RunnerOption,
     SetOption,
     StoreOption,
+    dask_address,
     overrides,
 )
 from flows.summary import print_outcome
@@ -47,6 +50,8 @@ def refresh(
     mano: ManoOption = None,
     assignments: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
+    runner: RunnerOption = "local",
+    address: AddressOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -66,6 +71,7 @@ def refresh(
             train=train,
             out_dir=_models(out, train),
             dry_run=dry_run,
+            dask=dask_address(runner, address),
         )
         seconds = time.monotonic() - started
         if as_json:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import artifacts
+from flows import artifacts, cluster
 from flows import benchmark as benchmarking
 from flows import build as building
 from flows import convert as converting
@@ -26,6 +26,7 @@ from flows.outcome import Outcome, Refreshed, total
 from flows.sessions import find_sessions, sessions_in
 from flows.sources import ObjectSource
 from flows.synthesize import SynthesizeConfig, Synthesized
+from storage.config import with_absolute_paths
 from storage.manifest import Manifest
 from storage.store import Store
 
@@ -43,16 +44,22 @@ def shards(inputs: list[Input]) -> list[list[Input]]:
 
 @task(cache_policy=NO_CACHE)
 def build_shard(
-    names: list[str], source: ObjectSource, config: BuildConfig, store: Path, dry_run: bool
+    names: list[str], source: ObjectSource, config: BuildConfig, store: Store, dry_run: bool, dask: str | None
 ) -> Outcome:
     with artifacts.progress_shown("objects"):
-        return building.build_objects(names, source, config, Store(store), dry_run=dry_run)
+        if dask is None or dry_run:
+            return building.build_objects(names, source, config, store, dry_run=dry_run)
+        return cluster.build_objects_on(dask, names, source, config, store)
 
 
 @task(cache_policy=NO_CACHE)
-def ingest_shard(paths: list[Path], config: IngestConfig, store: Path, dry_run: bool) -> list[Outcome]:
+def ingest_shard(
+    paths: list[Path], config: IngestConfig, store: Store, dry_run: bool, dask: str | None
+) -> list[Outcome]:
     with artifacts.progress_shown("sessions"):
-        return ingesting.ingest_sessions(paths, config, Store(store), dry_run=dry_run)
+        if dask is None or dry_run:
+            return ingesting.ingest_sessions(paths, config, store, dry_run=dry_run)
+        return cluster.ingest_sessions_on(dask, paths, config, store)
 
 
 @task(cache_policy=NO_CACHE)
@@ -66,30 +73,43 @@ def convert_shard(kind: Format, recordings: list[Path], config: ConvertConfig, o
 
 
 @flow(name="build_dataset")
-def build_dataset(config: BuildConfig, store: Path, dry_run: bool = False) -> Outcome:
-    """Objects to six views, random motion, layers and rendered frames; a dataset of them."""
-    source = building.open_source(config, Store(store))
-    with _held(store, dry_run):
-        outcome = total(
-            [build_shard(shard, source, config, store, dry_run) for shard in shards(source.ids())]
-        )
+def build_dataset(
+    config: BuildConfig, store: Path, dry_run: bool = False, dask: str | None = None
+) -> Outcome:
+    """Objects to six views, random motion, layers and rendered frames; a dataset of them.
+
+    dask: address of a Dask scheduler, whose workers do it.
+    """
+    records, config = Store(store.absolute()), with_absolute_paths(config)
+    source = building.open_source(config, records)
+    with _held(records, dry_run):
+        outcomes = [
+            build_shard(shard, source, config, records, dry_run, dask) for shard in shards(source.ids())
+        ]
+        outcome = total(outcomes)
         if not dry_run:
-            building.finish(outcome, config, Store(store))
-            artifacts.show_outcome(outcome, config.dataset, Store(store))
+            building.finish(outcome, config, records)
+            artifacts.show_outcome(outcome, config.dataset, records)
     return outcome
 
 
 @flow(name="ingest_session")
-def ingest_session(sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False) -> Outcome:
-    """Capture sessions to records, incrementally; adds them to a dataset."""
+def ingest_session(
+    sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False, dask: str | None = None
+) -> Outcome:
+    """Capture sessions to records, incrementally; adds them to a dataset.
+
+    dask: address of a Dask scheduler, whose workers do it.
+    """
+    records, config = Store(store.absolute()), with_absolute_paths(config)
     found = [session.resolve() for path in sessions for session in find_sessions(path)]
     once = list(dict.fromkeys(found))
-    with _held(store, dry_run):
-        outcomes = [ingest_shard(shard, config, store, dry_run) for shard in shards(once)]
+    with _held(records, dry_run):
+        outcomes = [ingest_shard(shard, config, records, dry_run, dask) for shard in shards(once)]
         outcome = ingesting.join(list(chain.from_iterable(outcomes)))
         if not dry_run:
-            ingesting.finish(outcome, config, Store(store))
-            artifacts.show_outcome(outcome, config.dataset, Store(store))
+            ingesting.finish(outcome, config, records)
+            artifacts.show_outcome(outcome, config.dataset, records)
     return outcome
 
 
@@ -101,12 +121,14 @@ def refresh(
     train: Path | None = None,
     out_dir: Path = Path("outputs/refresh"),
     dry_run: bool = False,
+    dask: str | None = None,
 ) -> Refreshed:
     """New and changed sessions of a folder to records; then, where the dataset changed, a stage of training.
 
     train: YAML of the stage, which is trained on the sessions' dataset.  out_dir: see `retrain`.
+    dask: address of a Dask scheduler, whose workers make the records.
     """
-    outcome = ingest_session(sessions_in(folder), config, store, dry_run)
+    outcome = ingest_session(sessions_in(folder), config, store, dry_run, dask)
     if train is None:
         return Refreshed(outcome)
     from flows import model_dag  # takes seconds to load
@@ -152,6 +174,6 @@ def convert(kind: Format, recordings: list[Path], config: ConvertConfig, out_dir
     return synthesizing.join(shards_done)
 
 
-def _held(store: Path, dry_run: bool) -> AbstractContextManager[None]:
+def _held(store: Store, dry_run: bool) -> AbstractContextManager[None]:
     """Hold the store while records are made; a dry run writes nothing, and reads a read-only store too."""
-    return nullcontext() if dry_run else Store(store).in_use()
+    return nullcontext() if dry_run else store.in_use()

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from storage.errors import InputError
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_STORE = Path("data/store")
 
@@ -57,6 +59,22 @@ LibraryOption = Annotated[
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be done and why; do nothing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's log.")]
+
+
+RunnerOption = Annotated[
+    Literal["local", "dask"], typer.Option("--runner", help="Where records are made: here, or by a cluster.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", metavar="ADDRESS", help="Of the Dask scheduler, as in tcp://host:8786."),
+]
+
+
+def dask_address(runner: Literal["local", "dask"], address: str | None) -> str | None:
+    """Return the address of the cluster to use, if any."""
+    if (runner == "dask") != (address is not None):
+        raise InputError("--runner dask and --address ADDRESS go together", code="config")
+    return address
 
 
 def overrides(assignments: Iterable[str] | None, **values: object) -> list[str]:

@@ -97,6 +97,10 @@ class Objaverse:
         self._failed: dict[str, InputError] = {}  # uids and index files: not asked for twice in one run
         self._reading = threading.Lock()  # an index is large: one thread reads it, the others wait
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # To another process that sees the same folder: locks cannot be sent, and the files say all the rest.
+        return Objaverse, (self.config, self._limits)
+
     def ids(self) -> list[str]:
         """Return the chosen uids, in the order of their paths: neighbours share a file of metadata."""
         uids = list(dict.fromkeys(self._named()))
