@@ -243,6 +243,10 @@ def generate(
         Path | None,
         typer.Option("--first-object", metavar="PNG", help="The object as the first frame shows it."),
     ] = None,
+    keypoints: Annotated[
+        Path | None,
+        typer.Option("--keypoints", metavar="JSON", help="Skeleton of the human in the background."),
+    ] = None,
     config: Annotated[Path, typer.Option("--config")] = CONFIGS / "generate.yaml",
     dataset: DatasetOption = None,
     assignments: SetOption = None,
@@ -262,7 +266,7 @@ def generate(
         from flows.generate import GenerateConfig, Motion
 
         settings = load_config(GenerateConfig, config, overrides(assignments, dataset=dataset))
-        subject = clip if motion is None else Motion(motion, camera, glb, background, first_object)
+        subject = clip if motion is None else Motion(motion, camera, glb, background, first_object, keypoints)
         started = time.monotonic()
         count = runs.run(
             model_dag.generate, model_dir=model, config=settings, store=store, out=out, subject=subject
@@ -299,6 +303,28 @@ def evaluate(
         else:
             print_figures(result.metrics)
             print_table("written", ("file", "path"), [("report", str(result.report))])
+
+
+@app.command()
+def human(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "human.yaml",
+    out: OutOption = Path("outputs/human"),
+    assignments: SetOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """The human stage on videos of a synthetic person, and a video of a person who handles an object."""
+    with reporting(debug=debug):
+        from flows import model_dag, runs
+        from flows.human import HumanConfig
+
+        settings = load_config(HumanConfig, config, overrides(assignments))
+        files = runs.run(model_dag.human, config=settings, store=store, out_dir=out)
+        if as_json:
+            print_json(files)
+        else:
+            print_table("what was made", ("file", "path"), list(files.items()))
 
 
 @app.command()

@@ -17,11 +17,13 @@ from model.evaluate import EvaluateConfig, generate, read_clip
 from model.pipeline import ManiVideoPipeline, read_pipeline
 from render.camera import Crop
 from render.scene import Clip, Mesh
+from render.skeleton import crop_keypoints, draw_skeletons
 from storage.dataset import ClipWindow, Dataset
 from storage.errors import InputError
 from storage.manifest import Manifest
 from storage.pictures import crop_and_resize, read_picture
 from storage.sources.glb import digest_asset, read_object
+from storage.sources.human_video import read_keypoints
 from storage.sources.session import SessionFolder
 from storage.store import Store
 from storage.video import write_video
@@ -49,6 +51,7 @@ class Motion:
     glb: Path | None = None  # None: the session's own object
     background: Path | None = None  # None: the session's own plate; a human picture for a human video
     first_object: Path | None = None  # the object in the first frame, f_8; None: not given
+    keypoints: Path | None = None  # of the human in the background: S; None: not given
 
 
 def generate_clip(model_dir: Path, clip_id: str, config: GenerateConfig, store: Store, out: Path) -> int:
@@ -82,7 +85,12 @@ def motion_window(
     plate = clip.backgrounds[camera]
     crop = Crop(**store.open("layers", str(row.layers_key)).recipe.config["crop"])
     background = crop_and_resize(plate, crop, config.ingest.layers.size).copy()  # torch wants it writable
-    return replace(window, background=background), clip.fps
+    window = replace(window, background=background)
+    if motion.keypoints is not None:
+        keypoints = read_keypoints(motion.keypoints, clip.num_frames)[:: config.sampling.stride]
+        moved = crop_keypoints(keypoints[: len(window.mask)], crop, config.ingest.layers.size)
+        window = replace(window, skeleton=draw_skeletons(moved, window.mask.shape[1:]))
+    return window, clip.fps
 
 
 def compose(motion: Motion) -> tuple[Clip, Mapping[str, str]]:

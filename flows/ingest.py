@@ -27,11 +27,20 @@ from render.hands.model import HandModel
 from render.layers import LayersConfig
 from render.scene import Clip
 from render.six_views import SixViewConfig
+from render.skeleton import crop_keypoints
 from storage.errors import InputError
 from storage.likeness import Signature, picture_signatures, shape_signature, take_signatures
 from storage.manifest import ClipRow, Manifest, read_or_new, update
 from storage.pictures import crop_and_resize
-from storage.records import FramesData, digest_geometry, frames_recipe, layers_recipe, object_recipe
+from storage.records import (
+    FramesData,
+    SkeletonData,
+    digest_geometry,
+    frames_recipe,
+    layers_recipe,
+    object_recipe,
+    skeleton_recipe,
+)
 from storage.sources.dexycb_splits import Setup
 from storage.sources.glb_limits import GlbLimits
 from storage.splits import TEST_FRACTION, ObjectIdentity, SplitBasis
@@ -194,6 +203,7 @@ def _camera(
         planned = [
             *_layers(clip, camera, crop, digests, job),
             *_frames(clip, camera, crop, digests, job),
+            *_skeleton(clip, camera, crop, digests, job),
         ]
     except ValueError as error:
         return set_aside(name, error, session=clip.id)
@@ -230,6 +240,20 @@ def _frames(clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job
     return [planned]
 
 
+def _skeleton(
+    clip: Clip, camera: str, crop: Crop, digests: Mapping[str, str], job: IngestJob
+) -> list[Planned]:
+    """Move a person's keypoints into the crop, where they are known."""
+    if camera not in clip.skeletons:
+        return []
+    size, previous = job.config.layers.size, job.previous.get(clip.id, {}).get(camera)
+    recipe = skeleton_recipe(digests, camera, crop, size)
+    planned = plan(job.store, f"{clip.id}/{camera}", recipe, previous.skeleton_key if previous else None)
+    if planned.reason and not job.dry_run:
+        SkeletonData(crop_keypoints(clip.skeletons[camera], crop, size)).write(job.store, recipe)
+    return [planned]
+
+
 def _row(
     clip: Clip,
     camera: str,
@@ -258,6 +282,7 @@ def _row(
         object_keys=tuple(entry.key for entry in objects),
         layers_key=keys.get("layers"),
         frames_key=keys.get("frames"),
+        skeleton_key=keys.get("skeleton"),
         has_hands=bool(clip.hands),
         has_object=bool(clip.objects),
         num_frames=clip.num_frames,

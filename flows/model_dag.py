@@ -14,6 +14,8 @@ from flows import ablation_figures, ablation_table, artifacts
 from flows import demo as demonstrating
 from flows import evaluate as evaluating
 from flows import generate as generating
+from flows import human as humans
+from flows import people as peopling
 from flows import train as training
 from flows.ablate import AblateConfig, AblationRun
 from flows.benchmark import BenchmarkConfig
@@ -21,6 +23,8 @@ from flows.data_dag import benchmark, build_dataset, ingest_session, synthesize
 from flows.demo import DemoConfig, DemoResult
 from flows.evaluate import Evaluation, EvaluationConfig
 from flows.generate import GenerateConfig, Motion
+from flows.human import HumanConfig
+from flows.people import PeopleConfig
 from model.training_config import TrainConfig
 from storage.config import load_config
 from storage.errors import InputError
@@ -122,6 +126,24 @@ def demo(config: DemoConfig, store: Path, out_dir: Path) -> DemoResult:
         clip, files = demonstrating.collect(config, evaluation, Store(store), out_dir)
         done["evaluation"] = f"{len(evaluation.clips)} clips" if made else "there already"
     return DemoResult(clip, files, evaluation.metrics, done, clock.seconds, quarantined)
+
+
+@task(cache_policy=NO_CACHE)
+def write_people(config: PeopleConfig, folder: Path) -> list[Path]:
+    return peopling.write_people(config, folder)
+
+
+@flow
+def human(config: HumanConfig, store: Path, out_dir: Path) -> dict[str, Any]:
+    """Videos of a person, the human stage on them, and a video of a person who handles a session's object."""
+    videos = write_people(config.people, out_dir / "people")
+    ingest_session(videos, config.ingest, store)
+    model, _ = train_where_changed(config.human, store, out_dir / "human")
+    picture, keypoints = peopling.write_backdrop(config.session, config.camera, config.people, out_dir)
+    motion = Motion(config.session, config.camera, background=picture, keypoints=keypoints)
+    video = out_dir / "person.mp4"
+    generate_motion(model, motion, config.generate, store, video)
+    return humans.write_sheet(motion, video, config.generate, Store(store), out_dir / "person_sheet.png")
 
 
 @task(cache_policy=NO_CACHE)

@@ -10,7 +10,7 @@ from storage.errors import InputError
 from storage.sources.dexycb import DexYcbSequence, find_sequences, sequence_id
 from storage.sources.dexycb_splits import Setup
 from storage.sources.glb_limits import GlbLimits
-from storage.sources.human_video import HumanVideo, find_videos, video_id
+from storage.sources.human_video import HumanVideo, find_videos, keypoints_file, video_id
 from storage.sources.session import SessionFolder
 
 
@@ -62,6 +62,8 @@ def is_dexycb(path: Path) -> bool:
 
 def session_files(path: Path) -> list[Path]:
     """Return every file and folder that a recording consists of, for telling whether it has changed."""
+    if path.is_file():
+        return [path, *(file for file in (keypoints_file(path),) if file.is_file())]
     if not is_dexycb(path):
         return files_below(path)
     root = path.parents[1]

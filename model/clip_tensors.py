@@ -45,6 +45,7 @@ class FrameTensors:
     area: Tensor  # bool [t, H, W] the hand-object area
     normals: Tensor  # H: int8 [t, L, 3, H, W] in steps of 1/127
     confidence: Tensor  # D: f16 [t, L, H, W]
+    skeleton: Tensor  # S: u8 [t, 3, H, W]
 
     @classmethod
     def from_window(cls, window: ClipWindow, latents: NDArray[np.float32] = NO_LATENTS) -> Self:
@@ -55,6 +56,7 @@ class FrameTensors:
             area=torch.from_numpy(window.mask),
             normals=_channels_first(torch.from_numpy(window.normal_steps)),
             confidence=torch.from_numpy(window.confidence).half(),
+            skeleton=_skeleton(window),
         )
 
     def at(self, indices: NDArray[np.int64]) -> Self:
@@ -125,15 +127,13 @@ def encode_references(references: ReferenceTensors, codec: Codec) -> Tensor:
 def assemble(clips: FrameTensors, references: Tensor, context: Tensor, points: Tensor) -> Conditions:
     """Conditions of b clips from their frames, references as latents [b, 8, c, h, w] and as CLIP's tokens
     [b, k, d], and points [b, P, 3]."""
-    b, t, _, channels, height, width = clips.normals.shape
-    no_skeleton = torch.zeros((), device=points.device)  # S: no source has one yet
     return Conditions(
         normals=clips.normals.float() / NORMAL_STEPS,
         confidence=clips.confidence.float(),
         references=references,
         context=context,
         points=points,
-        skeleton=no_skeleton.expand(b, t, channels, height, width),
+        skeleton=clips.skeleton.float() / 255.0,
     )
 
 
@@ -195,6 +195,14 @@ def first_object_crop(first: ClipWindow) -> NDArray[np.uint8] | None:
 
 def _tensors(group: Any) -> dict[str, Tensor]:
     return {field.name: getattr(group, field.name) for field in fields(group)}
+
+
+def _skeleton(window: ClipWindow) -> Tensor:
+    """S u8 [t, 3, H, W] of a window; zeros that take no memory where it has none."""
+    if window.skeleton is None:
+        t, height, width = window.mask.shape
+        return torch.zeros((), dtype=torch.uint8).expand(t, 3, height, width)
+    return _channels_first(torch.from_numpy(window.skeleton))
 
 
 def _channels_first(pictures: Tensor) -> Tensor:

@@ -133,6 +133,9 @@ class Clip:
     objects: tuple[ObjectMotion, ...]  # all of them make the object layer; the first gives the references
     videos: Mapping[str, Video] = field(default_factory=dict)  # by camera
     backgrounds: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)  # [H, W, 3] plate
+    skeletons: Mapping[str, NDArray[np.float32]] = field(
+        default_factory=dict
+    )  # by camera: [T, 17, 3], COCO's
     participant: str = ""
     split: str | None = None  # a split that the source itself fixes, else None
     camera_splits: Mapping[str, str] = field(default_factory=dict)  # by camera, where it fixes those

@@ -14,6 +14,7 @@ from scipy.ndimage import maximum_filter
 
 from render.mlo import NORMAL_STEPS, confidence, decode_depth, fold_hands, normal_steps
 from render.scene import NUM_POINTS
+from render.skeleton import draw_skeletons
 from storage.errors import InputError
 from storage.manifest import ClipRow, Manifest
 from storage.store import Store
@@ -34,6 +35,7 @@ class ClipWindow:
     views: NDArray[np.uint8]  # [6, H', W', 4] of the first object
     points: NDArray[np.float32]  # [P, 3] of the first object
     joints_2d: NDArray[np.float32]  # [t, 2, 21, 2] pixels, left then right hand; nan where invalid
+    skeleton: NDArray[np.uint8] | None = None  # [t, H, W, 3] of a person; None: there is none
 
     @cached_property
     def normals(self) -> NDArray[np.float32]:
@@ -123,6 +125,7 @@ class Dataset:
             views=references.views,
             points=references.points,
             joints_2d=layers.joints_2d,
+            skeleton=self._read_skeleton(row, frames),
         )
 
     def joint_px_per_m(self, row: ClipRow, start: int, count: int, stride: int = 1) -> NDArray[np.float32]:
@@ -146,6 +149,12 @@ class Dataset:
         if row.frames_key is None:
             return np.zeros((0, *self.size(row), 3), np.uint8)
         return self._open("frames", row.frames_key).read("rgb", frames)
+
+    def _read_skeleton(self, row: ClipRow, frames: slice) -> NDArray[np.uint8] | None:
+        if row.skeleton_key is None:
+            return None
+        keypoints = self._open("skeleton", row.skeleton_key).read("keypoints", frames)
+        return draw_skeletons(keypoints, self.size(row))
 
     def _read_layers(self, row: ClipRow, frames: slice) -> _Layers:
         if row.layers_key is None:

@@ -42,6 +42,7 @@ class ClipRow:
     fps: float
     participant: str = ""
     licence: str = ""
+    skeleton_key: str | None = None  # of a person, where one is known
     object_split: str = "train"  # or test: objects are split; a clip that shows a test object is a test clip
     participant_split: str = ""  # train or test by participant, where one is known
     why: dict[str, str] = field(
@@ -54,6 +55,7 @@ class ClipRow:
         """Return (kind, key) of every record the clip needs."""
         keys = {("object", key) for key in self.object_keys}
         keys |= {("layers", self.layers_key)} if self.layers_key else set()
+        keys |= {("skeleton", self.skeleton_key)} if self.skeleton_key else set()
         return keys | ({("frames", self.frames_key)} if self.frames_key else set())
 
     @classmethod

@@ -14,11 +14,12 @@ from pydantic import BaseModel
 
 from render.camera import Crop
 from render.scene import NUM_POINTS, STORED_LAYERS, Mesh
+from render.skeleton import KEYPOINTS
 from storage.digests import digest_arrays
 from storage.recipe import Recipe
 from storage.store import Store
 
-_SIZES = {"L": len(STORED_LAYERS), "J": 21, "P": NUM_POINTS}
+_SIZES = {"K": len(KEYPOINTS), "L": len(STORED_LAYERS), "J": 21, "P": NUM_POINTS}
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,17 @@ class LatentsData(_RecordData):
     latents: NDArray[np.float32]  # [T, c, h, w]
 
 
+@dataclass(frozen=True)
+class SkeletonData(_RecordData):
+    """A person's keypoints, COCO's seventeen, as a clip's pictures show them."""
+
+    KIND = "skeleton"
+    VERSION = 1
+    SCHEMA: ClassVar = {"keypoints": ("f4", "T K 3")}
+
+    keypoints: NDArray[np.float32]  # [T, K, 3] column, row, confidence; pixels of the crop
+
+
 def object_recipe(mesh: str, name: str, provenance: Mapping[str, str], config: BaseModel) -> Recipe:
     """Return the recipe of an object record from its mesh file's digest and the six views' config.
 
@@ -154,6 +166,13 @@ def frames_recipe(digests: Mapping[str, str], camera: str, crop: Crop, size: int
     parts = {"video": f"videos/{camera}", "background": f"backgrounds/{camera}"}
     inputs = {name: digests[part] for name, part in parts.items() if part in digests}
     return Recipe(FramesData.KIND, FramesData.VERSION, inputs, {"crop": asdict(crop), "size": size})
+
+
+def skeleton_recipe(digests: Mapping[str, str], camera: str, crop: Crop, size: int) -> Recipe:
+    """Return the recipe of a skeleton record that is moved into a crop of the camera's picture."""
+    inputs = {"skeleton": digests[f"skeletons/{camera}"]}
+    settings = {"crop": asdict(crop), "size": size}
+    return Recipe(SkeletonData.KIND, SkeletonData.VERSION, inputs, settings)
 
 
 def rendered_frames_recipe(digests: Mapping[str, str], camera: str, config: BaseModel) -> Recipe:

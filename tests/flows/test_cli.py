@@ -18,6 +18,7 @@ VERBS = [
     "synthesize",
     "benchmark",
     "ablate",
+    "human",
     "convert",
     "train",
     "generate",

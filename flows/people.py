@@ -1,0 +1,147 @@
+"""Videos of a synthetic person with keypoints beside them, which `ingest` reads as it reads any human video.
+
+A person gestures behind a table. For the motion of a capture session there is a picture of a person whose
+arms end where the session's hands begin, and its keypoints: O_B and S of human-centred generation (Sec. 4.4).
+Letters: T frames.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, Field
+from scipy.ndimage import gaussian_filter1d
+
+from flows.batches import map_items
+from flows.sources import load_hands
+from flows.stamps import changes, write_stamp
+from render.frames import FramesConfig, render_frames
+from render.grasp import wrist_rotation
+from render.hands.skin import skin_colors
+from render.person import STANDS_AT, body_bounds, body_joints, body_objects, person_keypoints
+from render.rig import RELAXED, Rig
+from render.scene import SIDES, Clip, HandMotion
+from render.stage import Room, place_camera, random_lighting
+from render.trajectories import seed_generator
+from render.transforms import rigid
+from storage.errors import InputError
+from storage.sources.human_video import CAMERA, keypoints_file
+from storage.sources.session import SessionFolder
+from storage.video import write_video
+
+STAMP = "people.json"
+GESTURE_FRAMES = 8  # standard deviation of the smoothing of a gesture
+
+
+class PeopleConfig(BaseModel, frozen=True, extra="forbid"):
+    """Videos of synthetic persons."""
+
+    videos: int = Field(default=6, ge=1)
+    """Number of videos; each has a person, clothes and a room of its own."""
+    num_frames: int = Field(default=48, ge=1)
+    """Frames of each."""
+    fps: float = 24.0
+    """Frames a second."""
+    width: int = 192
+    """Columns, pixels."""
+    height: int = 144
+    """Rows, pixels."""
+    seed: int = 0
+    """Seeds everything."""
+    mano: Path | None = None
+    """Folder of MANO_LEFT.pkl and MANO_RIGHT.pkl; null: the procedural hand."""
+    frames: FramesConfig = FramesConfig()
+    """Drawing; each video has its own light."""
+
+
+def write_people(config: PeopleConfig, folder: Path) -> list[Path]:
+    """Write videos and keypoints below a folder, unless they are there; return the videos."""
+    inputs = config.model_dump(mode="json")
+    paths = [folder / f"person-{config.seed}-{number}.mp4" for number in range(config.videos)]
+    if not changes(folder / STAMP, inputs) and all(path.is_file() for path in paths):
+        return paths
+    folder.mkdir(parents=True, exist_ok=True)
+    map_items(lambda path: _write_person(path, config), paths, workers=2, description="people")
+    write_stamp(folder / STAMP, inputs)
+    return paths
+
+
+def write_backdrop(
+    session: Path, camera: str | None, config: PeopleConfig, folder: Path
+) -> tuple[Path, Path]:
+    """Write a picture of a person behind a session's table, and the keypoints while its hands move.
+
+    The arms end where the session's hands begin, in the picture those of its first frame. Both files are for
+    the named camera, else the session's first. Returns picture and keypoints.
+    """
+    clip, hands = SessionFolder(session).load(), load_hands(config.mano).models
+    camera = camera or next(iter(clip.cameras))
+    if camera not in clip.backgrounds or set(clip.hands) != set(SIDES):
+        raise InputError(f"{session}: wanted both hands and a plate of {camera}", code="config")
+    wrists: dict[str, NDArray[np.float64]] = {
+        side: hands[side](clip.hands[side]).joints[:, 0].astype(np.float64) for side in SIDES
+    }
+    joints = body_joints(wrists, np.zeros(clip.num_frames))
+    rng, view = seed_generator(f"{config.seed}:{clip.id}"), clip.cameras[camera]
+    first = {name: positions[:1] for name, positions in joints.items()}
+    tone = skin_colors(hands["right"], seed_generator(f"skin:{clip.participant}")).mean(axis=0)
+    body = Clip(clip.id, clip.fps, 1, {camera: view}, {}, body_objects(first, tone, rng))
+    (picture,) = render_frames(body, view, {}, config.frames, clip.backgrounds[camera])
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / "person.png", folder / "person.keypoints.json"
+    Image.fromarray(picture).save(paths[0])
+    write_keypoints(paths[1], person_keypoints(joints, view))
+    return paths
+
+
+def write_keypoints(path: Path, keypoints: NDArray[np.float32]) -> None:
+    """Write keypoints [T, 17, 3] as `human_video` reads them."""
+    values = {"format": "coco17", "keypoints": keypoints.round(3).tolist()}
+    path.write_text(json.dumps(values) + "\n", encoding="utf-8")
+
+
+def gesture(num_frames: int, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
+    """Return wrists [T, 3] by side that wander before the chest."""
+    rest = STANDS_AT + np.array([0.0, 0.28, 0.30])
+    aside = {"left": 0.17, "right": -0.17}
+    return {side: rest + [aside[side], 0, 0] + 0.08 * _wander(num_frames, rng) for side in SIDES}
+
+
+def _wander(num_frames: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a smooth random walk [T, 3] of about unit size."""
+    steps = rng.normal(size=(num_frames + 8 * GESTURE_FRAMES, 3))
+    smooth = gaussian_filter1d(steps, GESTURE_FRAMES, axis=0)[4 * GESTURE_FRAMES :][:num_frames]
+    return smooth * np.sqrt(2 * GESTURE_FRAMES * np.sqrt(np.pi))  # the filter's loss of spread
+
+
+def _write_person(path: Path, config: PeopleConfig) -> None:
+    """Write one video and its keypoints."""
+    rng, hands = seed_generator(path.stem), load_hands(config.mano).models
+    joints = body_joints(gesture(config.num_frames, rng), 0.04 * _wander(config.num_frames, rng)[:, 0])
+    camera = place_camera(body_bounds(joints), 0.0, (config.width, config.height), rng)
+    motions: dict[str, HandMotion] = {
+        side: _hand_motion(Rig(hands[side], np.zeros(10)), joints) for side in SIDES
+    }
+    skin = {side: skin_colors(hand, seed_generator(f"skin:{path.stem}")) for side, hand in hands.items()}
+    body = body_objects(joints, skin["right"].mean(axis=0), rng)
+    clip = Clip(path.stem, config.fps, config.num_frames, {CAMERA: camera}, motions, body)
+    drawing = config.frames.model_copy(update={"lighting": random_lighting(rng)})
+    frames = render_frames(clip, camera, hands, drawing, Room(rng).background(camera), skin)
+    write_keypoints(keypoints_file(path), person_keypoints(joints, camera))
+    write_video(path, frames, config.fps)
+
+
+def _hand_motion(rig: Rig, joints: Mapping[str, NDArray[np.float64]]) -> HandMotion:
+    """Return a loose hand that goes on from its forearm, palm down."""
+    wrist = joints[f"{rig.side}_wrist"]
+    forward = wrist - joints[f"{rig.side}_elbow"]
+    forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
+    palm = np.cross(
+        forward, [1.0, 0.0, 0.0]
+    )  # at right angles to the forearm, and down where it points ahead
+    palm *= np.where(palm[:, 1:2] > 0, -1, 1) / np.linalg.norm(palm, axis=-1, keepdims=True)
+    turned = wrist_rotation(rig, palm, forward)
+    return rig.motion(np.tile(RELAXED, (len(wrist), 1, 1)), rigid(turned, wrist))

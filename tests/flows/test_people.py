@@ -1,0 +1,151 @@
+"""A synthetic person's videos become clips of O_B and S, and a session's motion gets both."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.generate import GenerateConfig, Motion, motion_window
+from flows.ingest import IngestConfig, ingest_session, prepare_job
+from flows.people import PeopleConfig, write_backdrop, write_people
+from model.clip_tensors import FrameTensors
+from model.config import ModelConfig
+from model.pipeline import build_pipeline
+from render.camera import Crop
+from render.scene import SIDES, HandMotion
+from render.skeleton import KEYPOINTS, crop_keypoints
+from storage.config import load_config
+from storage.dataset import Dataset
+from storage.errors import InputError
+from storage.manifest import Manifest
+from storage.sources.human_video import keypoints_file, read_keypoints
+from storage.sources.session_writer import write_session
+from storage.store import Store
+from storage.video import VideoFile
+from tests.flows.conftest import HEIGHT, NUM_FRAMES, WIDTH, still_clip
+from tests.flows.test_generate import SMALL, TINY
+
+CENTRE = Crop((WIDTH - HEIGHT) // 2, 0, HEIGHT)
+WRIST = {side: KEYPOINTS.index(f"{side}_wrist") for side in SIDES}
+PEOPLE = PeopleConfig(videos=1, num_frames=4, width=64, height=48)
+INGEST = IngestConfig.model_validate(
+    {
+        "dataset": "people",
+        "test_fraction": 0,
+        "crop": "center",
+        "layers": {"size": 32},
+        "six_views": {"size": 16},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    (path,) = write_people(PEOPLE, tmp_path_factory.mktemp("people"))
+    return path
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Path:
+    """Both hands beside a box, seen by two cameras with plates."""
+    clip = still_clip("both")
+    right = clip.hands["right"]
+    hands: dict[str, HandMotion] = {
+        "left": replace(right, translation=right.translation + 0.1),
+        "right": right,
+    }
+    plates = {name: np.full((HEIGHT, WIDTH, 3), 90, np.uint8) for name in clip.cameras}
+    grey = np.full((NUM_FRAMES, HEIGHT, WIDTH, 3), 90, np.uint8)
+    write_session(
+        tmp_path / "both", replace(clip, hands=hands, backgrounds=plates), dict.fromkeys(plates, grey)
+    )
+    return tmp_path / "both"
+
+
+def test_a_video_of_a_person_is_a_clip_with_a_skeleton_where_the_person_is(
+    video: Path, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    outcome = ingest_session(video, prepare_job(INGEST, store))
+    (row,) = outcome.rows
+    assert (row.source, row.layers_key, row.has_hands) == ("human", None, False)
+    assert ("skeleton", row.skeleton_key) in row.records()
+    window = Dataset(store, Manifest("people", (row,))).read(row, 0, 4)
+    assert window.skeleton is not None
+    assert window.skeleton.shape == (4, 32, 32, 3)
+    assert window.skeleton.any(axis=(1, 2, 3)).all()
+    assert not np.array_equal(window.skeleton[0], window.skeleton[3])  # it gestures
+    assert not window.normals.any()
+    tensors = FrameTensors.from_window(window)
+    assert np.array_equal(tensors.skeleton.movedim(1, -1).numpy(), window.skeleton)
+    assert not FrameTensors.from_window(replace(window, skeleton=None)).skeleton.any()
+
+
+def test_people_that_are_there_stay(video: Path) -> None:
+    before = video.stat().st_mtime_ns
+    assert write_people(PEOPLE, video.parent) == [video]
+    assert video.stat().st_mtime_ns == before
+
+
+def test_keypoints_that_do_not_fit_are_named(video: Path, tmp_path: Path) -> None:
+    assert read_keypoints(keypoints_file(video), 4).shape == (4, 17, 3)
+    with pytest.raises(InputError, match=r"keypoints: found \(4, 17, 3\), wanted \(5, 17, 3\)"):
+        read_keypoints(keypoints_file(video), 5)
+    other = tmp_path / "x.keypoints.json"
+    other.write_text(json.dumps({"format": "openpose", "keypoints": []}))
+    with pytest.raises(InputError, match="format: found openpose, wanted coco17"):
+        read_keypoints(other)
+    other.write_text("{")
+    with pytest.raises(InputError, match="not keypoints"):
+        read_keypoints(other)
+
+
+def test_a_backdrop_s_arms_end_at_the_session_s_hands(session: Path, tmp_path: Path) -> None:
+    picture, keypoints = write_backdrop(session, "front", PEOPLE, tmp_path / "out")
+    config = GenerateConfig.model_validate({"ingest": INGEST.model_dump(), "sampling": {"num_frames": 3}})
+    motion = Motion(session, "front", background=picture, keypoints=keypoints)
+    window, _ = motion_window(motion, config, Store(tmp_path / "store"))
+    plain, _ = motion_window(
+        replace(motion, background=None, keypoints=None), config, Store(tmp_path / "store")
+    )
+    assert window.skeleton is not None
+    assert window.skeleton.shape == (3, 32, 32, 3)
+    assert plain.skeleton is None
+    assert not np.array_equal(window.background, plain.background)
+    wrists = crop_keypoints(read_keypoints(keypoints)[:3], CENTRE, 32)[:, [WRIST["left"], WRIST["right"]], :2]
+    np.testing.assert_allclose(wrists, plain.joints_2d[:, :, 0], atol=0.01)
+
+
+def test_the_whole_way_to_a_person_who_handles_an_object(
+    session: Path, tmp_path: Path, prefect_server: None
+) -> None:
+    start = tmp_path / "image" / "model"
+    build_pipeline(load_config(ModelConfig, TINY, SMALL)).save_pretrained(start)
+    training = {
+        "stage": "human", "dataset": "people", "init_from": str(start), "iterations": 2, "threads": 1,
+        "batch": {"clips": 1, "frames": 2}, "memory_estimate": False,
+    }  # fmt: skip
+    settings = {
+        "people": PEOPLE.model_dump(mode="json"),
+        "ingest": INGEST.model_dump(mode="json"),
+        "human": training,
+        "session": str(session),
+        "camera": "front",
+        "generate": {
+            "sampling": {"num_frames": 2, "num_inference_steps": 1},
+            "ingest": INGEST.model_dump(mode="json"),
+        },
+    }
+    config, out = tmp_path / "human.yaml", tmp_path / "out"
+    config.write_text(yaml.safe_dump(settings))
+    arguments = ["human", str(config), "-o", str(out), "--store", str(tmp_path / "store"), "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    files = json.loads(result.stdout.splitlines()[-1])
+    assert VideoFile(Path(files["video"])).num_frames == 2
+    assert Path(files["sheet"]).read_bytes().startswith(b"\x89PNG")
