@@ -35,6 +35,7 @@ def run(rounds: int, folder: Path) -> list[Table]:
         {
             "numba": lambda: render_layers(clip, camera, hands, config),
             "writing": lambda: write_arrays(rendered),
+            "writing alone": lambda: write_arrays(rendered, num_threads=1),
             "pyrender": peer.render,
         },
         rounds,
@@ -42,7 +43,8 @@ def run(rounds: int, folder: Path) -> list[Table]:
     peer.close()
     labels = {
         "numba": (NUM_FRAMES, "render_layers, numba"),
-        "writing": (NUM_FRAMES, "just writing the arrays"),
+        "writing": (NUM_FRAMES, "just writing the arrays, as many threads"),
+        "writing alone": (NUM_FRAMES, "just writing the arrays, one thread"),
         "pyrender": (PYRENDER_FRAMES, "pyrender, EGL: drawing and reading back"),
     }
     wall, processor = (
@@ -76,15 +78,15 @@ def run(rounds: int, folder: Path) -> list[Table]:
     ]
 
 
-def write_arrays(rendered: RenderedLayers) -> tuple[np.ndarray, np.ndarray]:
-    """Write arrays like a clip's layers into fresh memory, on as many threads as the renderer has."""
+def write_arrays(rendered: RenderedLayers, num_threads: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Write arrays like a clip's layers into fresh memory, on as many threads as the renderer has if None."""
     normals, depth = np.empty_like(rendered.normals), np.empty_like(rendered.depth)
 
     def write(frame: int) -> None:
         normals[frame] = rendered.normals[frame]
         depth[frame] = rendered.depth[frame]
 
-    for_each(write, range(len(depth)))
+    for_each(write, range(len(depth)), num_threads)
     return normals, depth
 
 
