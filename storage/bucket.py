@@ -10,6 +10,7 @@ import contextlib
 import tempfile
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -171,9 +172,13 @@ class Bucket:
         """Return the folders that are no record."""
         unfinished = []
         for folders, records in self._shelves(kind):
-            writes = [folder.partition(".")[0] for folder in folders]
-            for folder, record in zip(folders, writes, strict=True):
-                alone = record in records and writes.count(record) == 1
-                if not alone and self._folder(record) != folder:
-                    unfinished.append(folder)
+            writes = Counter(_record_of(folder) for folder in folders)
+            sole = {record for record in records if writes[record] == 1}  # whose folder needs no look
+            doubtful = [folder for folder in folders if _record_of(folder) not in sole]
+            unfinished += [folder for folder in doubtful if self._folder(_record_of(folder)) != folder]
         return unfinished
+
+
+def _record_of(folder: str) -> str:
+    """Return the record that a folder was to become."""
+    return folder.partition(".")[0]

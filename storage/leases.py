@@ -41,9 +41,9 @@ class Leases:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the only lease; StoreError where there is another. Those that lapsed are removed."""
-        if not self._is_live(ALONE):
-            self.objects.delete([ALONE])
-        with self._held(ALONE):
+        found = self.objects.head(ALONE)
+        lapsed = found[1] if found is not None and not is_live(found[0], self.server_time()) else None
+        with self._held(ALONE, lapsed):
             now = self.server_time()
             leases = [lease for lease in self.objects.below(LEASES) if lease.name not in (ALONE, CLOCK)]
             if any(is_live(lease.modified, now) for lease in leases):
@@ -62,15 +62,17 @@ class Leases:
         return put[0]
 
     @contextlib.contextmanager
-    def _held(self, name: str) -> Iterator[None]:
-        """Put a lease, renew it in the background and remove it; StoreError where it was lost meanwhile."""
+    def _held(self, name: str, lapsed: str | None = None) -> Iterator[None]:
+        """Put a lease, renew it in the background and remove it; StoreError where it was lost meanwhile.
+
+        lapsed: ETag of a lease of that name whose place it takes.
+        """
         holder = uuid.uuid4().hex.encode()
         try:
-            self.objects.put_if(name, holder, None)
+            self.objects.put_if(name, _lease(holder), lapsed)
         except Overtaken:
-            raise StoreError(
-                f"{self.objects.url}: somebody is clearing up in this store: try again"
-            ) from None
+            message = f"{self.objects.url}: somebody is clearing up in this store: try again later"
+            raise StoreError(message) from None
         ended = threading.Event()
         renewing = threading.Thread(target=self._renew, args=(name, holder, ended), daemon=True)
         renewing.start()
@@ -91,16 +93,21 @@ class Leases:
         while not ended.wait(RENEW_S):
             with contextlib.suppress(Overtaken, StoreError):  # out of reach: the next try may find it again
                 if tag := self._tag(name, holder):
-                    self.objects.put_if(name, holder, tag)
+                    self.objects.put_if(name, _lease(holder), tag)
 
     def _tag(self, name: str, holder: bytes) -> str | None:
         """Return the ETag of a lease; None where it is no longer its holder's."""
         found = self.objects.get(name)
-        return found[1] if found is not None and found[0] == holder else None
+        return found[1] if found is not None and found[0].startswith(holder) else None
 
     def _is_live(self, name: str) -> bool:
         found = self.objects.head(name)
         return found is not None and is_live(found[0], self.server_time())
+
+
+def _lease(holder: bytes) -> bytes:
+    """Return what a lease holds: each time something new, so that its ETag tells a renewed one."""
+    return holder + b" " + uuid.uuid4().hex.encode()
 
 
 def is_live(modified: datetime, now: datetime) -> bool:

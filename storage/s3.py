@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 # A server that restarts is waited for: about a minute.
 RETRY: "RetryConfig" = {"max_retries": 10, "retry_timeout": timedelta(minutes=3)}
-METADATA_SERVER = (
-    "169.254.169.254"  # where machines in Amazon's cloud find credentials, when nothing else says
-)
+METADATA_SERVER = "169.254.169.254"  # where a machine in Amazon's cloud finds credentials
+VARIABLES = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
 
 
 class Overtaken(Exception):
@@ -122,6 +121,8 @@ def _explained(url: str, *, opening: bool = False) -> Iterator[None]:
             raise InputError(f"{url}: {reason}: {advice}", code=code) from error
         raise StoreError(f"{url}: {reason} ({advice or WHAT_STAYS})") from error
     except ValueError as error:  # of the URL, or of a variable
+        if not opening:
+            raise
         raise InputError(f"{url}: {one_line(error)}", code="config") from error
 
 
@@ -131,14 +132,10 @@ def _reason(error: Exception) -> tuple[str, str, str]:
     if "NoSuchBucket" in text:
         return "no such bucket", "make it first, or correct the address", "missing-bucket"
     if METADATA_SERVER in text:
-        return "no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "credentials"
+        return "no credentials", f"set {VARIABLES}", "credentials"
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or "InvalidAccessKeyId" in text:
-        return (
-            "access refused",
-            "see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL",
-            "credentials",
-        )
-    return in_short(error), "", ""
+        return "access refused", f"see {VARIABLES}", "credentials"
+    return text, "", ""
 
 
 def in_short(error: Exception) -> str:
