@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -65,9 +66,10 @@ class LiveBytes(TorchDispatchMode):
             result = chosen.new_empty(mask.numel(), *chosen.shape[mask.ndim :])
         else:
             result = func(*args, **kwargs or {})
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._count(leaf.untyped_storage())
+        given = {id(storage) for storage in _storages((args, kwargs))}
+        for storage in _storages(result):
+            if id(storage) not in given:  # a view of what was there before is nothing new
+                self._count(storage)
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
@@ -82,6 +84,10 @@ class LiveBytes(TorchDispatchMode):
         self.known[key] = weakref.ref(storage, forget)
         self.live += size
         self.peak = max(self.peak, self.live)
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def estimate_memory(trainer: Trainer, height: int, width: int) -> MemoryEstimate:
@@ -107,7 +113,8 @@ def num_moment_bytes(trainer: Trainer) -> int:
 
 def peak_of_step(trainer: Trainer, height: int, width: int) -> int:
     """Bytes of gradients, activations and intermediate results of a step, at their peak."""
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    # The trainer itself may be without contents, and there is one mode of such tensors at a time.
+    fake = active_fake_mode() or FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(fake):
         objective = copy.deepcopy(unwrapped(trainer.objective))
     simulated = copy.copy(trainer)

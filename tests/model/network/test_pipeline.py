@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from model.config import ModelConfig
+from model.memory import LiveBytes
 from model.pipeline import ManiVideoPipeline, build_pipeline
 from model.sampling import SamplingConfig, draw_noise, guidance_branches
 from model.windows import WindowConfig
@@ -154,6 +155,28 @@ def test_no_part_of_the_network_ever_sees_more_than_a_window(pipeline, small, ma
     }  # fmt: skip
     assert sum(seen["encode"]) == 2 * 21  # each frame once for each of the two predictions
     assert len(seen["references"]) == 2  # the clip's pictures, and none
+
+
+def test_a_prediction_holds_as_many_bytes_however_long_the_clip_is(
+    pipeline, small, make_conditions, monkeypatch
+):
+    predict = pipeline._predict
+
+    def most_bytes(t):
+        peaks = []
+
+        def watched(*arguments):
+            with LiveBytes() as live:
+                prediction = predict(*arguments)
+            peaks.append(live.peak)
+            return prediction
+
+        monkeypatch.setattr(pipeline, "_predict", watched)
+        conditions = make_conditions(small, t=t, size=16)
+        generate(pipeline, conditions, window=WindowConfig(length=4, overlap=2), num_inference_steps=1)
+        return max(peaks)
+
+    assert most_bytes(5) == most_bytes(12)
 
 
 def test_encoding_by_window_equals_encoding_at_once(pipeline, small, make_conditions):

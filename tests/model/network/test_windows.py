@@ -7,13 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from torch import Tensor
 
-from model.schedule import ScheduleConfig, build_sampler, build_scheduler
-from model.windows import WindowConfig, blend, denoise, ramp, windows
+from model.windows import WindowConfig, blend, ramp, windows
+from tests.model.analytic_video import sample_process
 
 CONFIG = WindowConfig()
-FRAMES, PIXELS, CORRELATION = 240, 200, 0.98  # of a made-up kind of video whose best denoiser is known
+FRAMES, PIXELS = 240, 200  # of the made-up video
 cuts = st.integers(1, 30).flatmap(
     lambda length: st.builds(WindowConfig, length=st.just(length), overlap=st.integers(0, length - 1))
 )
@@ -64,45 +63,6 @@ def test_short_clip_is_one_window_at_every_step():
 def test_window_that_is_all_overlap_is_refused():
     with pytest.raises(ValidationError, match="overlap 24"):
         WindowConfig(length=24, overlap=24)
-
-
-def sample_process(noise: Tensor, config: WindowConfig) -> Tensor:
-    """Video [t, 200] of the process E[x_i x_j] = 0.98^|i−j|, by its best denoiser of each window alone.
-
-    E[z_0 | z_t] = √ᾱ K (ᾱ K + (1−ᾱ) I)⁻¹ z_t for the window's covariance K: what a perfectly trained network
-    with temporal layers would predict of a window, not knowing the other frames.
-    """
-    schedule = build_scheduler(ScheduleConfig(prediction="sample"))
-    sampler = build_sampler(schedule, "ddim")
-    sampler.set_timesteps(25)
-
-    def predict(z: Tensor, timestep: Tensor, start: int, stop: int) -> Tensor:
-        signal = schedule.alphas_cumprod[timestep].double()
-        frames = torch.arange(stop - start)
-        covariance = CORRELATION ** (frames[:, None] - frames).abs().double()
-        noisy = signal * covariance + (1 - signal) * torch.eye(stop - start)
-        gain = signal.sqrt() * torch.linalg.solve(noisy, covariance)  # matrices that commute
-        return gain @ z[:, start:stop]
-
-    return denoise(noise[None], sampler, predict, config, lambda: None)[0]
-
-
-def seam_ratio(video: Tensor, starts: set[int]) -> float:
-    """Mean squared temporal difference where a window begins, against elsewhere."""
-    change = video.diff(dim=0).square().mean(dim=1)  # between frames k and k + 1
-    border = torch.zeros(len(change), dtype=torch.bool)
-    border[[start - 1 for start in starts if start > 0]] = True
-    return float(change[border].mean() / change[~border].mean())
-
-
-def test_a_clip_of_240_frames_has_no_more_change_at_window_borders_than_elsewhere():
-    noise = torch.randn(FRAMES, PIXELS, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    starts = {start for start, _ in windows(FRAMES, 0, CONFIG)}
-    assert seam_ratio(sample_process(noise, CONFIG), starts) < 1.1
-    apart = torch.cat([sample_process(part, CONFIG) for part in noise.split(CONFIG.length)])
-    assert (
-        seam_ratio(apart, set(range(0, FRAMES, CONFIG.length))) > 5
-    )  # the measure sees seams that are there
 
 
 def test_a_long_clip_changes_from_frame_to_frame_as_a_window_does():
