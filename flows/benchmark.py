@@ -123,7 +123,8 @@ def describe(config: BenchmarkConfig, store: Store, out_dir: Path) -> dict[str, 
 def _measure(dataset: Dataset, row: ClipRow) -> tuple[str, Counter[str]]:
     """Return the digest of all that a clip gives a reader, and its counts of finger pixels."""
     window = dataset.read(row, 0, row.num_frames)
-    arrays = {field.name: getattr(window, field.name) for field in fields(window)}
+    parts = {field.name: getattr(window, field.name) for field in fields(window)}
+    arrays = {name: part for name, part in parts.items() if part is not None}  # nobody's skeleton
     return digest_arrays(arrays), Counter(count_hidden(window.confidence))
 
 

@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 
 from model.codec import VaeCodec
 from model.config import NetworkConfig
+from model.controlnet_baseline import ControlNetBaseline
 from model.pipeline import ManiVideoPipeline
 from model.pretrained_motion import load_motion_modules
 from model.weights import check_complete, read_model, unreadable
@@ -58,6 +59,10 @@ class PretrainedConfig(BaseModel, frozen=True, extra="forbid"):
 
 def load_pretrained(pipeline: ManiVideoPipeline, config: PretrainedConfig) -> None:
     """Read what the config names into a pipeline; InputError (code "weights") lists what does not fit."""
+    if isinstance(pipeline.network, ControlNetBaseline) and config != PretrainedConfig():
+        raise InputError(
+            "network.method controlnet starts from fresh weights: wanted no pretrained", code="weights"
+        )
     if config.stable_diffusion is not None:
         load_stable_diffusion(pipeline, config.stable_diffusion)
         logger.info("started from %s", config.stable_diffusion)

@@ -12,7 +12,9 @@ from model.conditions import Conditions
 from model.config import ModelConfig
 from model.controlnet_baseline import ControlNetBaseline
 from model.pipeline import build_pipeline, read_pipeline
+from model.pretrained import PretrainedConfig, load_pretrained
 from model.sampling import SamplingConfig
+from storage.errors import InputError
 
 MakeConditions = Callable[..., Conditions]
 
@@ -66,6 +68,11 @@ def test_it_sees_composite_depth_and_the_front_view_and_nothing_else(
     front[:, 0] += 1.0
     for seen in (nearer, replace(conditions, references=front)):
         assert not torch.allclose(predict(baseline, seen), reference)
+
+
+def test_public_weights_are_refused(config: ModelConfig) -> None:
+    with pytest.raises(InputError, match="controlnet starts from fresh weights"):
+        load_pretrained(build_pipeline(config), PretrainedConfig(stable_diffusion="anywhere"))
 
 
 def test_a_saved_baseline_generates_what_it_did(
