@@ -76,7 +76,7 @@ def gc(
         _print_usage("would be dropped" if dry_run else "dropped", dropped, as_json)
 
 
-def _existing(place: Path) -> "Store":
+def _existing(place: str) -> "Store":
     from storage.store import Store
 
     store = Store(place)

@@ -28,7 +28,7 @@ from flows.sources import ObjectSource
 from flows.synthesize import SynthesizeConfig, Synthesized
 from storage.config import with_absolute_paths
 from storage.manifest import Manifest
-from storage.store import Store
+from storage.store import Store, place
 
 Input = TypeVar("Input")
 
@@ -74,13 +74,13 @@ def convert_shard(kind: Format, recordings: list[Path], config: ConvertConfig, o
 
 @flow(name="build_dataset")
 def build_dataset(
-    config: BuildConfig, store: Path, dry_run: bool = False, dask: str | None = None
+    config: BuildConfig, store: Path | str, dry_run: bool = False, dask: str | None = None
 ) -> Outcome:
     """Objects to six views, random motion, layers and rendered frames; a dataset of them.
 
     dask: address of a Dask scheduler, whose workers do it.
     """
-    records, config = Store(store.absolute()), with_absolute_paths(config)
+    records, config = Store(place(store, absolute=True)), with_absolute_paths(config)
     source = building.open_source(config, records)
     with _held(records, dry_run):
         outcomes = [
@@ -95,13 +95,17 @@ def build_dataset(
 
 @flow(name="ingest_session")
 def ingest_session(
-    sessions: list[Path], config: IngestConfig, store: Path, dry_run: bool = False, dask: str | None = None
+    sessions: list[Path],
+    config: IngestConfig,
+    store: Path | str,
+    dry_run: bool = False,
+    dask: str | None = None,
 ) -> Outcome:
     """Capture sessions to records, incrementally; adds them to a dataset.
 
     dask: address of a Dask scheduler, whose workers do it.
     """
-    records, config = Store(store.absolute()), with_absolute_paths(config)
+    records, config = Store(place(store, absolute=True)), with_absolute_paths(config)
     found = [session.resolve() for path in sessions for session in find_sessions(path)]
     once = list(dict.fromkeys(found))
     with _held(records, dry_run):
@@ -117,7 +121,7 @@ def ingest_session(
 def refresh(
     folder: Path,
     config: IngestConfig,
-    store: Path,
+    store: Path | str,
     train: Path | None = None,
     out_dir: Path = Path("outputs/refresh"),
     dry_run: bool = False,
@@ -151,12 +155,12 @@ def synthesize(config: SynthesizeConfig, out_dir: Path) -> Synthesized:
 
 
 @task(cache_policy=NO_CACHE)
-def describe_benchmark(config: BenchmarkConfig, store: Path, out_dir: Path) -> dict[str, Any]:
+def describe_benchmark(config: BenchmarkConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
     return benchmarking.describe(config, Store(store), out_dir)
 
 
 @flow
-def benchmark(config: BenchmarkConfig, store: Path, out_dir: Path) -> dict[str, Any]:
+def benchmark(config: BenchmarkConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
     """Occlusion-heavy synthetic clips: training, seen-object test, unseen-object test; what is in them."""
     plan = benchmarking.plan(config, out_dir)
     build_dataset(plan.build, store)

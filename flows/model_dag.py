@@ -33,7 +33,7 @@ from storage.store import Store
 
 
 @task(cache_policy=NO_CACHE)
-def train_stage(config: TrainConfig, store: Path, run_dir: Path, resume: bool) -> Path:
+def train_stage(config: TrainConfig, store: Path | str, run_dir: Path, resume: bool) -> Path:
     with artifacts.progress_shown(f"{config.stage} stage"):
         model = training.train_stage(config, Store(store), run_dir, resume=resume)
     artifacts.show_losses(run_dir, config.stage)
@@ -41,7 +41,7 @@ def train_stage(config: TrainConfig, store: Path, run_dir: Path, resume: bool) -
 
 
 @task(cache_policy=NO_CACHE)
-def train_where_changed(config: TrainConfig, store: Path, run_dir: Path) -> tuple[Path, bool]:
+def train_where_changed(config: TrainConfig, store: Path | str, run_dir: Path) -> tuple[Path, bool]:
     with artifacts.progress_shown(f"{config.stage} stage"):
         model, trained = training.train_where_changed(config, Store(store), run_dir)
     if trained:
@@ -50,42 +50,46 @@ def train_where_changed(config: TrainConfig, store: Path, run_dir: Path) -> tupl
 
 
 @task(cache_policy=NO_CACHE)
-def generate_clip(model_dir: Path, clip: str, config: GenerateConfig, store: Path, out: Path) -> int:
+def generate_clip(model_dir: Path, clip: str, config: GenerateConfig, store: Path | str, out: Path) -> int:
     return generating.generate_clip(model_dir, clip, config, Store(store), out)
 
 
 @task(cache_policy=NO_CACHE)
-def generate_motion(model_dir: Path, motion: Motion, config: GenerateConfig, store: Path, out: Path) -> int:
+def generate_motion(
+    model_dir: Path, motion: Motion, config: GenerateConfig, store: Path | str, out: Path
+) -> int:
     return generating.generate_motion(model_dir, motion, config, Store(store), out)
 
 
 @task(cache_policy=NO_CACHE)
-def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Path, out_dir: Path) -> Evaluation:
+def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Path | str, out_dir: Path) -> Evaluation:
     return evaluating.evaluate_model(model_dir, config, Store(store), out_dir)
 
 
 @task(cache_policy=NO_CACHE)
 def evaluate_where_changed(
-    model_dir: Path, config: EvaluationConfig, store: Path, out_dir: Path
+    model_dir: Path, config: EvaluationConfig, store: Path | str, out_dir: Path
 ) -> tuple[Evaluation, bool]:
     return evaluating.evaluate_where_changed(model_dir, config, Store(store), out_dir)
 
 
 @flow
-def train(config: TrainConfig, store: Path, run_dir: Path, resume: bool = False) -> Path:
+def train(config: TrainConfig, store: Path | str, run_dir: Path, resume: bool = False) -> Path:
     """One stage of training."""
     return train_stage(config, store, run_dir, resume)
 
 
 @flow
-def retrain(config: TrainConfig, store: Path, out_dir: Path) -> tuple[Path, bool]:
+def retrain(config: TrainConfig, store: Path | str, out_dir: Path) -> tuple[Path, bool]:
     """One stage of training, where its data or settings changed; each version of the data has a folder."""
     version = Manifest.read(Store(store), config.dataset).version
     return train_where_changed(config, store, out_dir / version)
 
 
 @flow
-def generate(model_dir: Path, config: GenerateConfig, store: Path, out: Path, subject: str | Motion) -> int:
+def generate(
+    model_dir: Path, config: GenerateConfig, store: Path | str, out: Path, subject: str | Motion
+) -> int:
     """A video of a dataset's clip (its id), or of a session's motion."""
     if isinstance(subject, str):
         return generate_clip(model_dir, subject, config, store, out)
@@ -93,13 +97,13 @@ def generate(model_dir: Path, config: GenerateConfig, store: Path, out: Path, su
 
 
 @flow
-def evaluate(model_dir: Path, config: EvaluationConfig, store: Path, out_dir: Path) -> Evaluation:
+def evaluate(model_dir: Path, config: EvaluationConfig, store: Path | str, out_dir: Path) -> Evaluation:
     """Figures, videos, pictures and a report of a model on a dataset's split."""
     return evaluate_model(model_dir, config, store, out_dir)
 
 
 @flow
-def demo(config: DemoConfig, store: Path, out_dir: Path) -> DemoResult:
+def demo(config: DemoConfig, store: Path | str, out_dir: Path) -> DemoResult:
     """The whole job on one machine: objects, sessions, records, two stages of training, a video, a report."""
     clock, done = demonstrating.Clock(), {}
     config = demonstrating.placed(config, out_dir)
@@ -134,7 +138,7 @@ def write_people(config: PeopleConfig, folder: Path) -> list[Path]:
 
 
 @flow
-def human(config: HumanConfig, store: Path, out_dir: Path) -> dict[str, Any]:
+def human(config: HumanConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
     """Videos of a person, the human stage on them, and a video of a person who handles a session's object."""
     videos = write_people(config.people, out_dir / "people")
     ingest_session(videos, config.ingest, store)
@@ -147,12 +151,12 @@ def human(config: HumanConfig, store: Path, out_dir: Path) -> dict[str, Any]:
 
 
 @task(cache_policy=NO_CACHE)
-def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfig, store: Path) -> Path:
+def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfig, store: Path | str) -> Path:
     return ablation_figures.measure_where_changed(model_dir, run, config, Store(store))
 
 
 @flow
-def ablate(config: AblateConfig, store: Path, out_dir: Path) -> dict[str, Any]:
+def ablate(config: AblateConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
     """The same training and tests with one thing changed at a time; results.json."""
     if config.benchmark is not None:
         benchmark(load_config(BenchmarkConfig, config.benchmark), store, out_dir / "benchmark")

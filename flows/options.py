@@ -10,11 +10,11 @@ import typer
 from storage.errors import InputError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-DEFAULT_STORE = Path("data/store")
+DEFAULT_STORE = "data/store"
 
 
 StoreOption = Annotated[
-    Path,
+    str,
     typer.Option("--store", envvar="MANIVIDEO_STORE", help="Folder of records, or s3://BUCKET/PREFIX."),
 ]
 SetOption = Annotated[

@@ -91,13 +91,12 @@ class Store:
 
 
 def place(root: Path | str, *, absolute: bool = False) -> Path | str:
-    """Return the folder or the address that is meant; a path made of an address has lost one of its slashes.
+    """Return the folder, or the address as it is.
 
     absolute: also for a process that works in another folder.
     """
-    address = re.fullmatch(r"(\w+):/+(.*)", str(root))
-    if address is not None:
-        return "://".join(address.groups())
+    if isinstance(root, str) and "://" in root:
+        return root
     return Path(root).absolute() if absolute else Path(root)
 
 
