@@ -51,7 +51,7 @@ def test_a_dataset_made_in_a_bucket_equals_one_made_in_a_folder(
     datasets = [Dataset.open(store, "captures") for store in (far, near)]
     windows = [dataset.read(dataset.rows()[0], 1, 2) for dataset in datasets]
     for name, values in vars(windows[0]).items():
-        assert np.array_equal(values, getattr(windows[1], name), equal_nan=values.dtype.kind == "f"), name
+        np.testing.assert_array_equal(values, getattr(windows[1], name), err_msg=name)
 
 
 @pytest.mark.usefixtures("prefect_server")

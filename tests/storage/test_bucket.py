@@ -42,8 +42,8 @@ def test_an_address_of_another_kind_is_refused(url: str) -> None:
         Store(url)
 
 
-def test_an_address_that_was_made_a_path_is_understood() -> None:
-    assert place(Path("s3://bucket/some/prefix"), absolute=True) == "s3://bucket/some/prefix"
+def test_only_a_folder_is_made_absolute() -> None:
+    assert place("s3://bucket/some/prefix", absolute=True) == "s3://bucket/some/prefix"
     assert place("store") == place(Path("store")) == Path("store")
     assert place("store", absolute=True) == Path.cwd() / "store"
 
