@@ -75,9 +75,12 @@ def test_a_session_dropped_into_a_watched_folder_is_ingested_and_a_schedule_trai
         "store": str(store.root),
         "out_dir": str(tmp_path / "models"),
     }
-    soon = IntervalSchedule(interval=timedelta(days=1), anchor_date=datetime.now(UTC) + timedelta(seconds=2))
-    working.client.create_deployment_schedules(nightly.id, [(soon, True)], parameters=parameters)
+    often = IntervalSchedule(interval=timedelta(seconds=20))
+    (schedule,) = working.client.create_deployment_schedules(
+        nightly.id, [(often, True)], parameters=parameters
+    )
     wait_for_run(working, NIGHTLY)
+    working.client.delete_deployment_schedule(nightly.id, schedule.id)
     version = Dataset.open(store, "captures").manifest.version
     assert (tmp_path / "models" / version / "model").is_dir()
 
