@@ -1,6 +1,7 @@
 """What the tests of the flows share: a folder of objects, capture sessions, Prefect's test server."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -50,13 +51,18 @@ class Serving:
 
     def start(self, program: str, *arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         """Start a program of the environment in the checkout, silently unless `options` say otherwise."""
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        defaults = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "preexec_fn": take_interrupts}
         command = [str(Path(sys.executable).parent / program), *map(str, arguments)]
-        return subprocess.Popen(command, env=self.environment, cwd=CHECKOUT, **(silent | options))
+        return subprocess.Popen(command, env=self.environment, cwd=CHECKOUT, **(defaults | options))
 
     def run(self, program: str, *arguments: str | Path) -> None:
         """Run a program to its end, which must be a good one."""
         assert self.start(program, *arguments).wait(PATIENCE_S) == 0, f"{program} {arguments}"
+
+
+def take_interrupts() -> None:
+    """Let a new process be interrupted where the tests themselves, in the background of a shell, are not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +78,9 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "OMP_NUM_THREADS": "1",
+        # What is due is looked for every second.
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
     }
     with SyncPrefectClient(url) as client:
         serving = Serving(environment, client)

@@ -1,6 +1,6 @@
 """`manivideo build` under a Prefect server, killed with all its processes again and again, then let finish.
 
-MANIVIDEO_KILLS=30 kills more often than `make test` does.
+Each command takes seconds to start, so `pytest -m slow` runs it; MANIVIDEO_KILLS=30 kills more often.
 """
 
 import os
@@ -25,7 +25,7 @@ from tests.flows.test_crash import tree
 KILLS = int(os.environ.get("MANIVIDEO_KILLS", "2"))
 SIZES = ("--set", "layers.size=48", "--set", "six_views.size=48", "--set", "num_frames=6")
 
-pytestmark = pytest.mark.timeout(PATIENCE_S * (KILLS + 3))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE_S * (KILLS + 3))]
 
 
 @pytest.fixture
