@@ -22,7 +22,11 @@ def read_stage(train: Path, config: IngestConfig) -> TrainConfig:
 def planned(
     outcome: Outcome, config: IngestConfig, stage: TrainConfig, store: Store, out_dir: Path
 ) -> Refreshed:
-    """Say whether a refresh whose dry run came to `outcome` would train a stage."""
+    """Say whether a refresh whose dry run came to `outcome` would train a stage, and the model's folder.
+
+    Clips in which nothing moves are told apart by their frames; where these are still to be made, the version,
+    and with it the folder, will be another.
+    """
     manifest = merged(read_or_new(store, config.dataset), outcome, config)
     if not manifest.rows:
         return Refreshed(outcome)

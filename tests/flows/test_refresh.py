@@ -52,7 +52,8 @@ def test_a_refresh_takes_what_is_new_and_trains_where_the_dataset_changed(
     assert (planned["built"], planned["trained"]) == (everything, True)
     assert not models.exists()
     first = refresh()
-    assert first == planned
+    # Nothing moves: the version depends on frames that are still to be made.
+    assert first | {"model": planned["model"]} == planned
     assert Path(str(first["model"])).is_dir()
 
     open_session = ingest._ingest_session

@@ -23,7 +23,7 @@ from model.training_config import TrainConfig
 from storage.digests import digest_file
 from storage.store import Store
 
-KILLS = int(os.environ.get("MANIVIDEO_KILLS", "3"))
+KILLS = int(os.environ.get("MANIVIDEO_KILLS", "2"))
 
 Start = Callable[[Path], ForkServerProcess]
 
