@@ -24,8 +24,8 @@ def planned(
 ) -> Refreshed:
     """Say whether a refresh whose dry run came to `outcome` would train a stage, and the model's folder.
 
-    Clips in which nothing moves are told apart by their frames; where these are still to be made, the version,
-    and with it the folder, will be another.
+    Clips in which nothing moves are told apart by their frames: where these are still to be made, the
+    version, and with it the folder, will be another.
     """
     manifest = merged(read_or_new(store, config.dataset), outcome, config)
     if not manifest.rows:
