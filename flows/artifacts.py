@@ -6,12 +6,10 @@ have one key are versions of one thing, and the key's page shows its history.
 
 import base64
 import io
-import json
 import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import UUID
 
 import numpy as np
@@ -76,10 +74,8 @@ def show_outcome(outcome: Outcome, dataset: str, store: Store) -> None:
         _show_picture(file.getvalue(), "image/jpeg", _key(dataset, "contact-sheet"), "clips of the dataset")
 
 
-def show_losses(run_dir: Path, stage: str) -> None:
-    """Show the losses that a run has written, as a curve."""
-    lines = (run_dir / "losses.jsonl").read_text().splitlines()
-    losses = [float(json.loads(line)["loss"]) for line in lines]
+def show_losses(losses: Sequence[float], stage: str) -> None:
+    """Show the losses of a run, one a step, as a curve."""
     description = f"{stage} stage, {len(losses)} steps"
     _show_picture(loss_chart(losses).encode(), "image/svg+xml", _key(stage, "losses"), description)
 

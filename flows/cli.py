@@ -17,6 +17,7 @@ from flows.options import (
     CONFIGS,
     DEFAULT_STORE,
     AddressOption,
+    ConfigArgument,
     DatasetOption,
     DebugOption,
     DryRunOption,
@@ -62,7 +63,7 @@ app.command()(cli_tools.doctor)
 
 @app.command()
 def build(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "build.yaml",
+    config: ConfigArgument = CONFIGS / "build.yaml",
     objects: ObjectsOption = None,
     uids: UidsOption = None,
     lvis: LvisOption = None,
@@ -307,7 +308,7 @@ def evaluate(
 
 @app.command()
 def human(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "human.yaml",
+    config: ConfigArgument = CONFIGS / "human.yaml",
     out: OutOption = Path("outputs/human"),
     assignments: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -329,7 +330,7 @@ def human(
 
 @app.command()
 def demo(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "demo.yaml",
+    config: ConfigArgument = CONFIGS / "demo.yaml",
     objects: ObjectsOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of what is made.")] = Path(
         "outputs/demo"

@@ -1,7 +1,7 @@
 """Verbs of the benchmark of the method: `manivideo benchmark` makes it, `manivideo ablate` runs it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -9,6 +9,7 @@ from flows.console import print_json, print_table, reporting
 from flows.options import (
     CONFIGS,
     DEFAULT_STORE,
+    ConfigArgument,
     DebugOption,
     JsonOption,
     OutOption,
@@ -20,7 +21,7 @@ from storage.config import load_config
 
 
 def benchmark(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "benchmark.yaml",
+    config: ConfigArgument = CONFIGS / "benchmark.yaml",
     out: OutOption = Path("outputs/benchmark"),
     assignments: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -42,7 +43,7 @@ def benchmark(
 
 
 def ablate(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG")] = CONFIGS / "ablate.yaml",
+    config: ConfigArgument = CONFIGS / "ablate.yaml",
     out: OutOption = Path("outputs/ablation"),
     assignments: SetOption = None,
     store: StoreOption = DEFAULT_STORE,

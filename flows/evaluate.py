@@ -35,6 +35,7 @@ from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
 from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip
 from model.figures import Metrics, MetricsConfig
+from model.run_log import LOSSES, read_losses
 from storage.dataset import ClipWindow, Dataset
 from storage.digests import digest_file
 from storage.errors import InputError
@@ -188,10 +189,9 @@ def read_runs(model_dir: Path) -> dict[str, TrainingRun]:
     """Return the stages that a model went through, in order, as far as their runs are there."""
     runs: dict[str, TrainingRun] = {}
     run_dir: Path | None = model_dir.parent
-    while run_dir is not None and (run_dir / "losses.jsonl").is_file():
+    while run_dir is not None and (run_dir / LOSSES).is_file():
         text = (run_dir / "config.yaml").read_text()
-        steps = [json.loads(line) for line in (run_dir / "losses.jsonl").read_text().splitlines()]
         config = yaml.safe_load(text)
-        runs = {config["stage"]: TrainingRun([step["loss"] for step in steps], text), **runs}
+        runs = {config["stage"]: TrainingRun(read_losses(run_dir), text), **runs}
         run_dir = Path(config["init_from"]).parent if config["init_from"] else None
     return runs

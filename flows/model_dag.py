@@ -25,6 +25,7 @@ from flows.evaluate import Evaluation, EvaluationConfig
 from flows.generate import GenerateConfig, Motion
 from flows.human import HumanConfig
 from flows.people import PeopleConfig
+from model.run_log import read_losses
 from model.training_config import TrainConfig
 from storage.config import load_config
 from storage.errors import InputError
@@ -36,7 +37,7 @@ from storage.store import Store
 def train_stage(config: TrainConfig, store: Path | str, run_dir: Path, resume: bool) -> Path:
     with artifacts.progress_shown(f"{config.stage} stage"):
         model = training.train_stage(config, Store(store), run_dir, resume=resume)
-    artifacts.show_losses(run_dir, config.stage)
+    artifacts.show_losses(read_losses(run_dir), config.stage)
     return model
 
 
@@ -45,7 +46,7 @@ def train_where_changed(config: TrainConfig, store: Path | str, run_dir: Path) -
     with artifacts.progress_shown(f"{config.stage} stage"):
         model, trained = training.train_where_changed(config, Store(store), run_dir)
     if trained:
-        artifacts.show_losses(run_dir, config.stage)
+        artifacts.show_losses(read_losses(run_dir), config.stage)
     return model, trained
 
 

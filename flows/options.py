@@ -13,6 +13,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_STORE = "data/store"
 
 
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG")]
 StoreOption = Annotated[
     str,
     typer.Option("--store", envvar="MANIVIDEO_STORE", help="Folder of records, or s3://BUCKET/PREFIX."),

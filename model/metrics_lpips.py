@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import torchmetrics.functional.image.lpips as published
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -96,6 +95,8 @@ def alexnet_features() -> nn.Sequential:
 
 def learnt_weights() -> list[Tensor]:
     """The weights w_l [c] that LPIPS' authors learnt for AlexNet; torchmetrics carries their file."""
+    import torchmetrics.functional.image.lpips as published  # takes a second
+
     file = Path(published.__file__).parent / "lpips_models" / "alex.pth"
     heads = torch.load(file, map_location="cpu", weights_only=True)
     return [heads[f"lin{layer}.model.1.weight"].flatten() for layer in range(len(TAPS))]

@@ -14,7 +14,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.tensorboard import SummaryWriter
 
 from model.trainer import StepResult
 from storage.durable import sync
@@ -28,6 +27,8 @@ class RunLog:
 
     def __init__(self, folder: Path, first: int, rate_over: int) -> None:
         """Go on after `first` steps; the rate is the mean over the last `rate_over` of them."""
+        from torch.utils.tensorboard import SummaryWriter  # who only reads losses need not wait for it
+
         self.folder = folder
         cut_lines(folder / LOSSES, first)
         self.lines = (folder / LOSSES).open("a", buffering=1)

@@ -7,6 +7,7 @@ Letters: T frames, L layers, H rows, W columns.
 
 import itertools
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,19 +72,19 @@ def read_clip(store: Store, row: ClipRow) -> Arrays:
 
 
 @dataclass
-class Peer:
+class Peer(ABC):
     """A way to keep clips in a folder."""
 
     folder: Path
     name = ""
 
+    @abstractmethod
     def write(self, clip: str, arrays: Arrays) -> None:
         """Write a clip."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, clip: str, start: int) -> Arrays:
         """Return WINDOW frames of a clip."""
-        raise NotImplementedError
 
 
 class Records(Peer):
