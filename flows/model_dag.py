@@ -160,7 +160,7 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
 def ablate(config: AblateConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
     """The same training and tests with one thing changed at a time; results.json."""
     if config.benchmark is not None:
-        benchmark(load_config(BenchmarkConfig, config.benchmark), store, out_dir / "benchmark")
+        benchmark(load_config(BenchmarkConfig, config.benchmark), store, out_dir.with_name("benchmark"))
     runs = ablating.ablation_runs(config, out_dir)
     countdown = ablating.Countdown(runs)
     for run in runs:

@@ -1,16 +1,18 @@
 """Actions of two hands on one object: who holds it when, how, and where it goes meanwhile.
 
 Letters: T frames, K poses of a leg. Frame: world in metres, +Y up; the object starts and ends on a table at
-y = 0. `centre` is a frame in the middle of the object's bounding box, with the object's axes.
+y = 0, or in the air between hands that clasp it. `centre` is a frame in the middle of the object's bounding
+box, with the object's axes.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from scipy.spatial.transform import Rotation
 
 from render.choreography import Hold, Leg, ease, object_motion
@@ -33,6 +35,8 @@ class ActionConfig(BaseModel, frozen=True, extra="forbid"):
     """How far the object is turned in the air, degrees."""
     max_twist_deg: float = 40.0
     """How far a hand turns about the object in a twist, degrees."""
+    attempts: int = Field(default=1, ge=1)
+    """How often grasps are sought anew until they allow the action that was drawn."""
     grasp: GraspConfig = GraspConfig()
     """How hands take hold."""
 
@@ -53,7 +57,7 @@ TIMES: dict[Action, Times] = {
     ),
     "pass": Times(((0.25, 0.31, 0.61, 0.66), (0.50, 0.57, 0.87, 0.92)), ((0.32, 0.45), (0.67, 0.86))),
     "twist": Times(((0.25, 0.31, 0.83, 0.88), (0.34, 0.40, 0.75, 0.80)), ((0.40, 0.49), (0.67, 0.75))),
-    "clasp": Times(((-0.2, -0.1, 1.1, 1.2), (-0.2, -0.1, 1.1, 1.2)), ((0.0, 1.0),)),  # both hold all the time
+    "clasp": Times(((-0.2, -0.1, 1.1, 1.2), (-0.2, -0.1, 1.1, 1.2)), ((0.0, 1.0),)),  # in the air throughout
     "one_hand": Times(((0.25, 0.32, 0.80, 0.85),), ((0.33, 0.79),)),
 }
 TWIST = (0.48, 0.68)  # when the second hand turns about the object
@@ -88,8 +92,20 @@ def plan_action(
     """
     action = config.actions[int(rng.integers(len(config.actions)))]
     grasper = _Grasper(subject, rigs, rng, config.grasp)
+    plan = _plan(action, grasper, num_frames, config)
+    for _ in range(config.attempts - 1):
+        if plan.action == action:
+            break
+        with suppress(ValueError):  # no first grasp this time; the plan there is remains
+            plan = _plan(action, grasper, num_frames, config)
+    return plan
+
+
+def _plan(action: Action, grasper: "_Grasper", num_frames: int, config: ActionConfig) -> Plan:
+    """Return a plan for the action, or for the nearest to it that the second hand's grasp allows."""
+    subject = grasper.subject
     first, start = _first_grasp(action, grasper)
-    legs = _leg_poses(action, start, subject.mesh, rng, config.max_turn_deg)
+    legs = _leg_poses(action, start, subject.mesh, grasper.rng, config.max_turn_deg)
     centre_from_object = rigid(np.eye(3), -_middle(subject.mesh))
     motion = _object_motion(action, legs, num_frames) @ centre_from_object
     grasps: tuple[Grasp, ...] = (first,)
@@ -192,7 +208,8 @@ def _object_motion(action: Action, poses: tuple[FloatArray, FloatArray], num_fra
     times = TIMES[action].legs
     lift, lower = poses
     aloft = np.stack([lift[-1], lower[0]])
-    parts = {1: [np.concatenate([lift, lower])], 2: [lift, np.concatenate([aloft[:1], lower])]}
+    whole = aloft if action == "clasp" else np.concatenate([lift, lower])
+    parts = {1: [whole], 2: [lift, np.concatenate([aloft[:1], lower])]}
     legs = [
         Leg(begin * (num_frames - 1), end * (num_frames - 1), part)
         for (begin, end), part in zip(times, parts.get(len(times), [lift, aloft, lower]), strict=True)
