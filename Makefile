@@ -55,6 +55,7 @@ serve: $(INSTALLED) ## a Prefect server with its pages on port 4200, every flow 
 	  until $(BIN)/python -c "from urllib.request import urlopen; urlopen('$(SERVER)/health')" 2>/dev/null; do sleep 1; done; \
 	  $(BIN)/prefect work-pool create local --type process --overwrite && \
 	  $(BIN)/prefect --no-prompt deploy --all && \
+	  $(BIN)/python -m flows.runs && \
 	  $(BIN)/prefect worker start --pool local
 
 clean: ## remove the environment, caches and outputs (records under data/ stay)

@@ -23,6 +23,7 @@ from flows.build import BuildConfig
 from flows.convert import ConvertConfig, Format
 from flows.ingest import IngestConfig
 from flows.outcome import Outcome, Refreshed, total
+from flows.runs import claim
 from flows.sessions import find_sessions, sessions_in
 from flows.sources import ObjectSource
 from flows.synthesize import SynthesizeConfig, Synthesized
@@ -72,7 +73,7 @@ def convert_shard(kind: Format, recordings: list[Path], config: ConvertConfig, o
     return converting.convert_recordings(kind, recordings, config, out_dir)
 
 
-@flow(name="build_dataset")
+@flow(name="build_dataset", on_running=[claim])
 def build_dataset(
     config: BuildConfig, store: Path | str, dry_run: bool = False, dask: str | None = None
 ) -> Outcome:
@@ -93,7 +94,7 @@ def build_dataset(
     return outcome
 
 
-@flow(name="ingest_session")
+@flow(name="ingest_session", on_running=[claim])
 def ingest_session(
     sessions: list[Path],
     config: IngestConfig,
@@ -117,7 +118,7 @@ def ingest_session(
     return outcome
 
 
-@flow
+@flow(on_running=[claim])
 def refresh(
     folder: Path,
     config: IngestConfig,
@@ -147,7 +148,7 @@ def refresh(
     return Refreshed(outcome, model, trained)
 
 
-@flow
+@flow(on_running=[claim])
 def synthesize(config: SynthesizeConfig, out_dir: Path) -> Synthesized:
     """Synthetic capture sessions."""
     numbers = list(range(config.sessions))
@@ -159,7 +160,7 @@ def describe_benchmark(config: BenchmarkConfig, store: Path | str, out_dir: Path
     return benchmarking.describe(config, Store(store), out_dir)
 
 
-@flow
+@flow(on_running=[claim])
 def benchmark(config: BenchmarkConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
     """Occlusion-heavy synthetic clips: training, seen-object test, unseen-object test; what is in them."""
     plan = benchmarking.plan(config, out_dir)
@@ -171,7 +172,7 @@ def benchmark(config: BenchmarkConfig, store: Path | str, out_dir: Path) -> dict
     return describe_benchmark(config, store, out_dir)
 
 
-@flow
+@flow(on_running=[claim])
 def convert(kind: Format, recordings: list[Path], config: ConvertConfig, out_dir: Path) -> Synthesized:
     """Motion recorded elsewhere to capture sessions."""
     shards_done = [convert_shard(kind, shard, config, out_dir) for shard in shards(recordings)]

@@ -25,6 +25,7 @@ from flows.evaluate import Evaluation, EvaluationConfig
 from flows.generate import GenerateConfig, Motion
 from flows.human import HumanConfig
 from flows.people import PeopleConfig
+from flows.runs import claim
 from model.run_log import read_losses
 from model.training_config import TrainConfig
 from storage.config import load_config
@@ -74,20 +75,20 @@ def evaluate_where_changed(
     return evaluating.evaluate_where_changed(model_dir, config, Store(store), out_dir)
 
 
-@flow
+@flow(on_running=[claim])
 def train(config: TrainConfig, store: Path | str, run_dir: Path, resume: bool = False) -> Path:
     """One stage of training."""
     return train_stage(config, store, run_dir, resume)
 
 
-@flow
+@flow(on_running=[claim])
 def retrain(config: TrainConfig, store: Path | str, out_dir: Path) -> tuple[Path, bool]:
     """One stage of training, where its data or settings changed; each version of the data has a folder."""
     version = Manifest.read(Store(store), config.dataset).version
     return train_where_changed(config, store, out_dir / version)
 
 
-@flow
+@flow(on_running=[claim])
 def generate(
     model_dir: Path, config: GenerateConfig, store: Path | str, out: Path, subject: str | Motion
 ) -> int:
@@ -97,13 +98,13 @@ def generate(
     return generate_motion(model_dir, subject, config, store, out)
 
 
-@flow
+@flow(on_running=[claim])
 def evaluate(model_dir: Path, config: EvaluationConfig, store: Path | str, out_dir: Path) -> Evaluation:
     """Figures, videos, pictures and a report of a model on a dataset's split."""
     return evaluate_model(model_dir, config, store, out_dir)
 
 
-@flow
+@flow(on_running=[claim])
 def demo(config: DemoConfig, store: Path | str, out_dir: Path) -> DemoResult:
     """The whole job on one machine: objects, sessions, records, two stages of training, a video, a report."""
     clock, done = demonstrating.Clock(), {}
@@ -138,7 +139,7 @@ def write_people(config: PeopleConfig, folder: Path) -> list[Path]:
     return peopling.write_people(config, folder)
 
 
-@flow
+@flow(on_running=[claim])
 def human(config: HumanConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
     """Videos of a person, the human stage on them, and a video of a person who handles a session's object."""
     videos = write_people(config.people, out_dir / "people")
@@ -156,7 +157,7 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
     return ablation_figures.measure_where_changed(model_dir, run, config, Store(store))
 
 
-@flow
+@flow(on_running=[claim])
 def ablate(config: AblateConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
     """The same training and tests with one thing changed at a time; results.json."""
     if config.benchmark is not None:

@@ -1,8 +1,8 @@
-"""Running a flow from the command line, on the embedded server or on that of PREFECT_API_URL.
+"""Running flows, and closing the runs of those that were killed.
 
 A killed process leaves its run "Running" for ever. Each run is therefore tagged with its host, its process
-and when that began, since numbers of processes are used again; the next command on that host marks the runs
-of processes that are gone as crashed.
+and when that began, since numbers of processes are used again; the next run on that host, and `make serve`
+(python -m flows.runs), mark the runs of processes that are gone as crashed.
 """
 
 import os
@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import psutil
-from prefect import tags
+from prefect import Flow, State, tags
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
 from prefect.states import Crashed
 
 Result = TypeVar("Result")
@@ -25,10 +26,16 @@ CLOCK_STEP_S = 60  # by which a clock that is set moves the time at which a proc
 
 def run(flow: Callable[..., Result], **parameters: Any) -> Result:
     """Run a flow in this process and return its result; what it raises is raised."""
+    with tags(*own_tags()):
+        return flow(**parameters)
+
+
+def claim(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Close dead runs, and tag the one that begins where a worker has started it (hook `on_running`)."""
     with get_client(sync_client=True) as client:
         close_dead_runs(client)
-    with tags(HOST, process_tag(os.getpid())):
-        return flow(**parameters)
+        if not own_tags() <= set(flow_run.tags):
+            client.update_flow_run(flow_run.id, tags=own_tags().union(flow_run.tags))
 
 
 def close_dead_runs(client: SyncPrefectClient) -> int:
@@ -40,6 +47,11 @@ def close_dead_runs(client: SyncPrefectClient) -> int:
     for flow_run in dead:
         client.set_flow_run_state(flow_run.id, Crashed(message="its process is gone"), force=True)
     return len(dead)
+
+
+def own_tags() -> set[str]:
+    """Return the tags of this process's runs."""
+    return {HOST, process_tag(os.getpid())}
 
 
 def process_tag(process: int) -> str:
@@ -57,3 +69,8 @@ def _names_a_process(tag: str) -> bool:
         return abs(psutil.Process(int(process)).create_time() - float(began_s)) < CLOCK_STEP_S
     except psutil.NoSuchProcess:
         return False
+
+
+if __name__ == "__main__":
+    with get_client(sync_client=True) as client:
+        close_dead_runs(client)

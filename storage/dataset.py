@@ -5,7 +5,7 @@ What a clip lacks (no hands, no object, no motion) is zero, as the model's condi
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Literal, Self
 
 import numpy as np
@@ -82,6 +82,11 @@ class Dataset:
         mask_margin_px: how far the hand-object area reaches beyond hands and object.
         """
         return cls(store, Manifest.read(store, name), layers=layers, mask_margin_px=mask_margin_px)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another process (a DataLoader's worker) opens the records anew.
+        opened = partial(Dataset, layers=self.layers, mask_margin_px=self.mask_margin_px)
+        return opened, (self.store, self.manifest)
 
     def rows(self, split: str | None = None) -> list[ClipRow]:
         """Return the clips of a split, or all of them, by id.

@@ -1,4 +1,4 @@
-"""Verbs that use a store take a bucket for one, and make in it what they make in a folder."""
+"""What a store is used for works from a bucket too, and makes in it what it makes in a folder."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,18 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
+from flows.evaluate import EvaluationConfig, evaluate_model
+from flows.generate import GenerateConfig, generate_clip
+from flows.train import train_where_changed
+from model.config import ModelConfig
+from model.training_config import TrainConfig
 from storage.backend import DATASETS
+from storage.config import load_config, save_config
 from storage.dataset import Dataset
 from storage.store import Store, record_name
+from storage.upkeep import gc, status, verify
 from tests.flows.conftest import MakeSession
+from tests.model.training.conftest import FRAMES, OVERRIDES, TINY, write_toy
 
 SMALL = ("--set", "layers.size=32", "--set", "six_views.size=32")
 THREE_FRAMES = ("--set", "num_frames=3")
@@ -68,6 +76,30 @@ def test_a_bucket_is_counted_verified_and_cleaned(objects: Path, bucket: str) ->
     Store(bucket).backend.remove("datasets/objects.jsonl")
     assert set(told("store", "gc", "--store", bucket)) == {"frames", "layers", "object"}
     assert told("store", "status", "--store", bucket) == {}
+
+
+def test_a_model_is_trained_used_and_judged_from_a_bucket(bucket: str, tmp_path: Path) -> None:
+    store, smallest = Store(bucket), tmp_path / "smallest.yaml"
+    write_toy(store)
+    save_config(load_config(ModelConfig, TINY, OVERRIDES), smallest)
+    batch = {"clips": 1, "frames": 2}
+    stage = TrainConfig(
+        stage="image", dataset="toy", model=smallest, iterations=1, batch=batch, stored_latents=True
+    )
+    model, trained = train_where_changed(stage, store, tmp_path / "run")
+    assert trained
+    assert train_where_changed(stage, Store(bucket), tmp_path / "run") == (model, False)
+
+    using = {"dataset": "toy", "sampling": {"num_inference_steps": 1}}
+    video = tmp_path / "held.mp4"
+    assert generate_clip(model, "held0/cam0", GenerateConfig(**using), store, video) == FRAMES
+    judging = EvaluationConfig(**using, max_clips=1, metrics={"detector": "none"})
+    assert evaluate_model(model, judging, store, tmp_path / "report").report.is_file()
+
+    clips_with_latents = Dataset.open(store, "toy").rows("train")
+    assert status(store)["latents"].records == len(clips_with_latents)
+    assert verify(store) == []
+    assert gc(store) == {}  # latents stay as long as their frames
 
 
 def test_a_bucket_that_is_not_there_is_wrong_usage(bucket: str) -> None:

@@ -14,6 +14,7 @@ from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 
+from flows.runs import PROCESS
 from storage.dataset import Dataset
 from storage.store import Store
 from storage.upkeep import verify
@@ -66,6 +67,7 @@ def test_a_session_dropped_into_a_watched_folder_is_ingested_and_a_schedule_trai
     watcher.send_signal(signal.SIGINT)
     assert watcher.wait(PATIENCE_S) == 130
     assert run.parameters["folder"] == str(folder)
+    assert any(tag.startswith(PROCESS) for tag in run.tags)  # so that it is closed if its process is killed
     assert [row.id for row in Dataset.open(store, "captures").rows()] == ["cup-1/front", "cup-1/side"]
     assert verify(store) == []
 

@@ -3,15 +3,18 @@
 import os
 import subprocess
 import sys
+from uuid import UUID
 
 import pytest
-from prefect import flow
+from prefect import Flow, flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
+from prefect.runtime import flow_run
 from prefect.states import Running
 
+from flows import data_dag, model_dag
 from flows.data_dag import MOST_TASKS, SHARD, shards
-from flows.runs import CLOCK_STEP_S, HOST, PROCESS, close_dead_runs, process_tag, run
+from flows.runs import CLOCK_STEP_S, HOST, PROCESS, claim, close_dead_runs, own_tags, process_tag, run
 
 
 @flow
@@ -39,6 +42,27 @@ def test_the_run_of_a_process_that_is_gone_is_closed_and_others_are_not() -> Non
         assert close_dead_runs(client) == 0
         states = {name: client.read_flow_run(run_id).state_type for name, run_id in runs.items()}
     assert states == dict.fromkeys(processes, StateType.CRASHED) | {"alive": StateType.RUNNING}
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_that_a_worker_starts_is_tagged_with_its_process_and_closes_dead_ones() -> None:
+    with get_client(sync_client=True) as client:
+        dead = client.create_flow_run(nothing, state=Running(), tags=[HOST, f"{PROCESS}{os.getpid()}:0"])
+
+        @flow(on_running=[claim])
+        def started_by_a_worker() -> UUID:
+            assert flow_run.id is not None
+            return UUID(flow_run.id)
+
+        assert own_tags() <= set(client.read_flow_run(started_by_a_worker()).tags)
+        assert client.read_flow_run(dead.id).state_type == StateType.CRASHED
+
+
+def test_every_flow_that_is_deployed_claims_its_run() -> None:
+    flows = [
+        made for module in (data_dag, model_dag) for made in vars(module).values() if isinstance(made, Flow)
+    ]
+    assert [made.name for made in flows if claim not in made.on_running_hooks] == []
 
 
 @pytest.mark.usefixtures("prefect_server")

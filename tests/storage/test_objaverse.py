@@ -183,17 +183,25 @@ def test_what_is_not_a_glb_is_not_kept(config: ObjaverseConfig, server: Objavers
 
 
 @pytest.mark.parametrize(
-    "path", ["../../escaped.glb", "/etc/escaped.glb", "glbs/000-000/../../../escaped.glb", "glbs/a/b.glb"]
+    "named",
+    [
+        "../{uid}.glb",
+        "{outside}/{uid}.glb",
+        "glbs/000-000/../../../{uid}.glb",
+        "glbs/a/{uid}.glb",
+        "glbs/000-000/{other}.glb",
+    ],
 )
 def test_an_index_cannot_name_a_path_outside(
-    config: ObjaverseConfig, server: ObjaverseServer, tmp_path: Path, path: str
+    config: ObjaverseConfig, server: ObjaverseServer, tmp_path: Path, named: str
 ) -> None:
+    path = named.format(uid=uid_of(1), other=uid_of(2), outside=tmp_path)
     server.files["object-paths.json.gz"] = gzip.compress(json.dumps({uid_of(1): path}).encode())
     server.files[path] = GLBS[0]
     with pytest.raises(InputError, match=r"wanted glbs/000-000/<uid>\.glb") as error:
         Objaverse(config).fetch(uid_of(1))
     assert error.value.code == "unsafe-path"
-    assert list(tmp_path.rglob("escaped*")) == []
+    assert list(tmp_path.rglob("*.glb")) == []
 
 
 def test_an_index_that_is_damaged_is_asked_for_again(

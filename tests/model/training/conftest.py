@@ -40,13 +40,9 @@ def _quiet_single_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Dataset `toy`: HOI, object and human clips to train on and two HOI clips to test on."""
+    """Dataset `toy`, see `write_toy`."""
     store = Store(tmp_path_factory.mktemp("store"))
-    rows = [write_clip(store, f"hoi{k}", "hoi", split="train", seed=k) for k in range(2)]
-    rows += [write_clip(store, f"object{k}", "object", split="train", seed=10 + k) for k in range(3)]
-    rows += [write_clip(store, "human0", "human", split="train", seed=20)]
-    rows += [write_clip(store, f"held{k}", "hoi", split="test", seed=30 + k) for k in range(2)]
-    Manifest("toy", tuple(rows)).write(store)
+    write_toy(store)
     return store
 
 
@@ -75,6 +71,15 @@ def image_config(model_yaml: Path) -> TrainConfig:
         batch={"clips": 2, "frames": 2},
         memory_estimate=False,
     )
+
+
+def write_toy(store: Store) -> None:
+    """Write dataset `toy`: HOI, object and human clips to train on and two HOI clips to test on."""
+    rows = [write_clip(store, f"hoi{k}", "hoi", split="train", seed=k) for k in range(2)]
+    rows += [write_clip(store, f"object{k}", "object", split="train", seed=10 + k) for k in range(3)]
+    rows += [write_clip(store, "human0", "human", split="train", seed=20)]
+    rows += [write_clip(store, f"held{k}", "hoi", split="test", seed=30 + k) for k in range(2)]
+    Manifest("toy", tuple(rows)).write(store)
 
 
 def write_clip(store: Store, name: str, source: str, *, split: str, seed: int) -> ClipRow:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from model.clip_tensors import (
     NUM_VIEWS,
@@ -24,6 +26,8 @@ from model.conditions import BACKGROUND_SLOT, FIRST_OBJECT_SLOT
 from model.data import Batch, BatchConfig, ClipCache, Draws, LeastRecent, StepBatches, read_steps
 from storage.dataset import ClipWindow, Dataset
 from storage.errors import InputError
+from storage.store import Store
+from tests.model.training.conftest import write_toy
 
 LARGE, NOTHING = 2**30, 0  # bytes of cache
 
@@ -116,6 +120,27 @@ def test_reading_ahead_gives_the_same_steps(dataset: Dataset, ahead: int) -> Non
     steps = list(read_steps(batches, 2, 6, ahead))
     assert len(steps) == 4
     assert all(equal(batches(2 + k), batch) for k, batch in enumerate(steps))
+
+
+class Steps(TorchDataset[Batch]):
+    """The first steps of a run, as torch's DataLoader wants them."""
+
+    def __init__(self, batches: StepBatches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.batches(step)
+
+    def __len__(self) -> int:
+        return 3
+
+
+def test_a_worker_process_gives_the_same_steps_from_a_bucket(bucket: str) -> None:
+    write_toy(Store(bucket))
+    dataset = Dataset.open(Store(bucket), "toy")
+    batches = StepBatches(dataset, Draws(dataset.rows("train"), BatchConfig(frames=2), seed=5), NOTHING)
+    loader = DataLoader(Steps(batches), batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    assert all(equal(batch, batches(step)) for step, batch in enumerate(loader))
 
 
 def test_dropout_and_the_first_object_are_drawn_for_each_sample(dataset: Dataset) -> None:
