@@ -47,10 +47,10 @@ def averaged_weights(trainer: Trainer) -> Iterator[None]:
 
 def chosen_row(dataset: Dataset, config: ValidationConfig) -> ClipRow:
     """The clip to look at; InputError where there is none."""
-    if config.clip is not None:
-        return dataset.row(config.clip)
-    rows = [row for row in dataset.rows(config.split) if row.frames_key is not None]
+    among = dataset.rows(config.split) if config.clip is None else [dataset.row(config.clip)]
+    rows = [row for row in among if row.frames_key is not None]
     if not rows:
-        found = f"dataset {dataset.manifest.name} has no pictures of split {config.split!r}"
+        chosen = f"split {config.split!r}" if config.clip is None else f"clip {config.clip!r}"
+        found = f"dataset {dataset.manifest.name} has no pictures of {chosen}"
         raise InputError(f"validation: {found}", code="no-clips")
     return next((row for row in rows if row.has_hands), rows[0])
