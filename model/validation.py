@@ -22,11 +22,12 @@ class Validation:
         self.window = read_clip(dataset, self.row, self.sampling)
 
     def look(self, trainer: Trainer, step: int, log: RunLog) -> None:
-        """Generate the clip, write it beside the log and show some of it there."""
+        """Generate the clip, write it beside the log and show it there."""
         with averaged_weights(trainer):
             generated = generate(trainer.pipeline, self.window, self.sampling)
-        write_video(log.video(step), generated, self.row.fps / self.sampling.stride)
-        log.show(step, generated, self.window.frames)
+        fps = self.row.fps / self.sampling.stride
+        write_video(log.video(step), generated, fps)
+        log.show(step, generated, self.window.frames, fps)
 
 
 @contextmanager
