@@ -321,11 +321,14 @@ def human(
         from flows.human import HumanConfig
 
         settings = load_config(HumanConfig, config, overrides(assignments))
-        files = runs.run(model_dag.human, config=settings, store=store, out_dir=out)
+        result = runs.run(model_dag.human, config=settings, store=store, out_dir=out)
         if as_json:
-            print_json(files)
+            print_json(result.as_json())
         else:
-            print_table("what was made", ("file", "path"), list(files.items()))
+            areas = next(iter(result.figures.values()))
+            rows = [(name, *(f"{of[area]:.2f}" for area in areas)) for name, of in result.figures.items()]
+            print_table("PSNR in dB against the true video", ("", *areas), rows)
+            print_table("what was made", ("file", "path"), list(result.files.items()))
 
 
 @app.command()

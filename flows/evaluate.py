@@ -92,7 +92,7 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     runs = read_runs(model_dir)
     report = Report(
         title=f"Evaluation of {config.dataset}, split {config.split}",
-        summary=f"{len(rows)} clips; all figures are of the hand-object area alone.",
+        summary=f"{len(metrics['clips'])} clips; all figures are of the hand-object area alone.",
         metrics=metrics,
         sprites=pictures.worst,
         losses={stage: run.losses for stage, run in runs.items()},

@@ -1,16 +1,23 @@
 """Human-centred generation, shown on a synthetic person (paper, Sec. 4.4): the settings of every step."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from flows.generate import GenerateConfig, Motion, motion_window
 from flows.ingest import IngestConfig
 from flows.people import PeopleConfig
-from flows.pictures import column, composite_picture, labelled, resized, row, save_png
+from flows.pictures import Picture, column, composite_picture, labelled, resized, row, save_png
+from model.metrics import masked_psnr
 from model.training_config import TrainConfig
+from render.camera import Crop
+from storage.dataset import ClipWindow
+from storage.pictures import crop_and_resize
+from storage.sources.session import SessionFolder
 from storage.store import Store
 from storage.video import VideoFile
 
@@ -29,18 +36,43 @@ class HumanConfig(BaseModel, frozen=True, extra="forbid"):
     """The human stage; starts from a model of the image stage."""
     session: Path
     """A capture session whose motion is generated."""
-    camera: str | None = None
-    """Of the session; null: its first."""
     generate: GenerateConfig
     """The video."""
 
 
-def write_sheet(
-    motion: Motion, video: Path, config: GenerateConfig, store: Store, path: Path
-) -> dict[str, Any]:
-    """Write some frames side by side: O_B, skeleton, layers, generated; return the files."""
+@dataclass(frozen=True)
+class HumanResult:
+    """What was made."""
+
+    files: dict[str, str]
+    figures: dict[str, dict[str, float]]  # what of → area → PSNR, dB
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {**self.files, "psnr": self.figures}
+
+
+def compare(motion: Motion, video: Path, config: GenerateConfig, store: Store, path: Path) -> HumanResult:
+    """Hold a generated video against its scene's true one: figures, and a picture of some frames."""
     window, _ = motion_window(motion, config, store)
-    generated = list(VideoFile(video).frames())
+    generated = np.stack(list(VideoFile(video).frames()))
+    scene = SessionFolder(motion.session).load()
+    (camera,), (true,) = scene.cameras.values(), scene.videos.values()
+    size, crop = config.ingest.layers.size, Crop(0, 0, camera.height)
+    frames = list(true.frames())[:: config.sampling.stride][: len(generated)]
+    truth = np.stack([crop_and_resize(frame, crop, size) for frame in frames])
+    still = np.broadcast_to(window.background, truth.shape)
+    areas = {"hands and object": window.mask, "person and room": ~window.mask}
+    figures = {
+        name: {area: round(masked_psnr(shown, truth, inside), 3) for area, inside in areas.items()}
+        for name, shown in {"generated": generated, "O_B, repeated": still}.items()
+    }
+    save_png(sheet(window, generated, truth), path)
+    return HumanResult({"video": str(video), "sheet": str(path), "scene": str(motion.session)}, figures)
+
+
+def sheet(window: ClipWindow, generated: NDArray[np.uint8], truth: NDArray[np.uint8]) -> Picture:
+    """Some frames, each beside what it is made of."""
     skeleton = np.zeros_like(generated) if window.skeleton is None else window.skeleton
     lines = []
     for index in np.linspace(0, len(generated) - 1, SHOWN).round().astype(int):
@@ -50,8 +82,8 @@ def write_sheet(
             "S": skeleton[index],
             "layers": layers,
             "generated": generated[index],
+            "truth": truth[index],
         }
         shown = {title: resized(picture, PANEL_HEIGHT) for title, picture in panels.items()}
         lines.append(row([labelled(picture, title) for title, picture in shown.items()]))
-    save_png(column(lines), path)
-    return {"video": str(video), "sheet": str(path), "background": str(motion.background)}
+    return column(lines)

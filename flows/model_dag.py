@@ -23,7 +23,7 @@ from flows.data_dag import benchmark, build_dataset, ingest_session, synthesize
 from flows.demo import DemoConfig, DemoResult
 from flows.evaluate import Evaluation, EvaluationConfig
 from flows.generate import GenerateConfig, Motion
-from flows.human import HumanConfig
+from flows.human import HumanConfig, HumanResult
 from flows.people import PeopleConfig
 from flows.runs import claim
 from model.run_log import read_losses
@@ -140,16 +140,15 @@ def write_people(config: PeopleConfig, folder: Path) -> list[Path]:
 
 
 @flow(on_running=[claim])
-def human(config: HumanConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
+def human(config: HumanConfig, store: Path | str, out_dir: Path) -> HumanResult:
     """Videos of a person, the human stage on them, and a video of a person who handles a session's object."""
     videos = write_people(config.people, out_dir / "people")
     ingest_session(videos, config.ingest, store)
     model, _ = train_where_changed(config.human, store, out_dir / "human")
-    picture, keypoints = peopling.write_backdrop(config.session, config.camera, config.people, out_dir)
-    motion = Motion(config.session, config.camera, background=picture, keypoints=keypoints)
-    video = out_dir / "person.mp4"
+    scene, keypoints = peopling.write_scene(config.session, config.people, out_dir)
+    motion, video = Motion(scene, keypoints=keypoints), out_dir / "person.mp4"
     generate_motion(model, motion, config.generate, store, video)
-    return humans.write_sheet(motion, video, config.generate, Store(store), out_dir / "person_sheet.png")
+    return humans.compare(motion, video, config.generate, Store(store), out_dir / "person_sheet.png")
 
 
 @task(cache_policy=NO_CACHE)

@@ -1,17 +1,19 @@
 """Videos of a synthetic person with keypoints beside them, which `ingest` reads as it reads any human video.
 
-A person gestures behind a table. For the motion of a capture session there is a picture of a person whose
-arms end where the session's hands begin, and its keypoints: O_B and S of human-centred generation (Sec. 4.4).
+A person gestures behind a table. The motion of a capture session gets a person of its own, whose arms end
+where the hands begin: a picture and keypoints, O_B and S of human-centred generation (Sec. 4.4), and the true
+video.
 Letters: T frames.
 """
 
 import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BaseModel, Field
 from scipy.ndimage import gaussian_filter1d
 
@@ -23,13 +25,14 @@ from render.grasp import wrist_rotation
 from render.hands.skin import skin_colors
 from render.person import STANDS_AT, body_bounds, body_joints, body_objects, person_keypoints
 from render.rig import RELAXED, Rig
-from render.scene import SIDES, Clip, HandMotion
+from render.scene import SIDES, Clip, HandMotion, ObjectMotion
 from render.stage import Room, place_camera, random_lighting
 from render.trajectories import seed_generator
 from render.transforms import rigid
 from storage.errors import InputError
 from storage.sources.human_video import CAMERA, keypoints_file
 from storage.sources.session import SessionFolder
+from storage.sources.session_writer import write_session
 from storage.video import write_video
 
 STAMP = "people.json"
@@ -69,32 +72,43 @@ def write_people(config: PeopleConfig, folder: Path) -> list[Path]:
     return paths
 
 
-def write_backdrop(
-    session: Path, camera: str | None, config: PeopleConfig, folder: Path
-) -> tuple[Path, Path]:
-    """Write a picture of a person behind a session's table, and the keypoints while its hands move.
+def write_scene(session: Path, config: PeopleConfig, folder: Path) -> tuple[Path, Path]:
+    """Write a session as a camera sees it that has the whole person in its picture; return it and keypoints.
 
-    The arms end where the session's hands begin, in the picture those of its first frame. Both files are for
-    the named camera, else the session's first. Returns picture and keypoints.
+    Its plate is the person whose arms end where the hands begin in the first frame, O_B; its video is the
+    truth, in which the arms go with the hands.
     """
     clip, hands = SessionFolder(session).load(), load_hands(config.mano).models
-    camera = camera or next(iter(clip.cameras))
-    if camera not in clip.backgrounds or set(clip.hands) != set(SIDES):
-        raise InputError(f"{session}: wanted both hands and a plate of {camera}", code="config")
+    if set(clip.hands) != set(SIDES):
+        raise InputError(f"{session}: hands: found {sorted(clip.hands)}, wanted both", code="config")
     wrists: dict[str, NDArray[np.float64]] = {
         side: hands[side](clip.hands[side]).joints[:, 0].astype(np.float64) for side in SIDES
     }
     joints = body_joints(wrists, np.zeros(clip.num_frames))
-    rng, view = seed_generator(f"{config.seed}:{clip.id}"), clip.cameras[camera]
-    first = {name: positions[:1] for name, positions in joints.items()}
-    tone = skin_colors(hands["right"], seed_generator(f"skin:{clip.participant}")).mean(axis=0)
-    body = Clip(clip.id, clip.fps, 1, {camera: view}, {}, body_objects(first, tone, rng))
-    (picture,) = render_frames(body, view, {}, config.frames, clip.backgrounds[camera])
+    places = [thing.world_from_object[thing.valid, :3, 3] for thing in clip.objects]
+    drawn = f"{config.seed}:{clip.id}"  # the same clothes in the picture and in the video
+    size = (config.height, config.height)  # the middle of a person's video
+    camera = place_camera(np.concatenate([body_bounds(joints), *places]), 0.0, size, seed_generator(drawn))
+    skin = {
+        side: skin_colors(hand, seed_generator(f"skin:{clip.participant}")) for side, hand in hands.items()
+    }
+
+    def body(at: slice) -> tuple[ObjectMotion, ...]:
+        tone = skin["right"].mean(axis=0)
+        return body_objects({name: j[at] for name, j in joints.items()}, tone, seed_generator(drawn))
+
+    room = Room(seed_generator(drawn)).background(camera)
+    alone = Clip(clip.id, clip.fps, 1, {CAMERA: camera}, {}, body(slice(1)))
+    (picture,) = render_frames(alone, camera, {}, config.frames, room)
+    seen = replace(clip, cameras={CAMERA: camera}, videos={}, backgrounds={CAMERA: picture})
+    acting = replace(seen, objects=(*clip.objects, *body(slice(None))))
+    frames = render_frames(acting, camera, hands, config.frames, room, skin)
+    scene, keypoints = folder / "scene", folder / "scene.keypoints.json"
+    shutil.rmtree(scene, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / "person.png", folder / "person.keypoints.json"
-    Image.fromarray(picture).save(paths[0])
-    write_keypoints(paths[1], person_keypoints(joints, view))
-    return paths
+    write_session(scene, seen, {CAMERA: frames})
+    write_keypoints(keypoints, person_keypoints(joints, camera))
+    return scene, keypoints
 
 
 def write_keypoints(path: Path, keypoints: NDArray[np.float32]) -> None:

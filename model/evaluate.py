@@ -72,10 +72,11 @@ def evaluate(
     """Generate each row's clip and compare; `on_clip` takes the pictures, which are not kept.
 
     metrics: measures the clips; None: as MetricsConfig says by default.
+    Rows of motion alone have nothing to be compared with: a note counts and names them; InputError where no
+    others are left.
     """
-    if not rows:
-        raise InputError(f"dataset {dataset.manifest.name}: no clips to evaluate", code="no-clips")
     metrics = metrics or Metrics(MetricsConfig(), pipeline._execution_device)
+    rows = with_truth(rows, dataset.manifest.name, metrics.notes)
     mean = mean_frame(dataset, dataset.rows(config.train_split), config.mean_frames_per_clip)
     figures = []
     for number, row in enumerate(rows):
@@ -91,6 +92,18 @@ def evaluate(
     if mean is None:
         summary["notes"]["baselines.mean_frame"] = "not computed: no training clips with hands and object"
     return EvaluationResult(summary)
+
+
+def with_truth(rows: Sequence[ClipRow], name: str, notes: dict[str, str]) -> list[ClipRow]:
+    """Those of a dataset's rows that have true frames; `notes` names the others, InputError if all are."""
+    compared = [row for row in rows if row.frames_key is not None]
+    left_out = [row.id for row in rows if row.frames_key is None]
+    if not compared:
+        found = f"none with true frames; motion alone: {left_out}" if left_out else "none"
+        raise InputError(f"dataset {name}: clips to evaluate: found {found}", code="no-clips")
+    if left_out:
+        notes["clips"] = f"{len(left_out)} of {len(rows)} left out, as motion alone has no truth: {left_out}"
+    return compared
 
 
 def read_clip(dataset: Dataset, row: ClipRow, config: EvaluateConfig) -> ClipWindow:

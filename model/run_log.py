@@ -1,25 +1,26 @@
-"""What a training run says of its steps: `losses.jsonl`, and TensorBoard's scalars and pictures.
+"""What a training run says of its steps: `losses.jsonl`, and TensorBoard's scalars and videos.
 
 A resumed run goes on after its newest checkpoint. What was logged of later steps is dropped: the lines at
 once, TensorBoard's events when they are read, as the new ones say from which step on they replace the old.
 Letters: t frames, H rows, W columns.
 """
 
+import io
 import json
 import time
 from collections import deque
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from model.trainer import StepResult
 from storage.durable import sync
 
 LOSSES, BOARD, VIDEOS = "losses.jsonl", "tensorboard", "validation"
-STRIP = 6  # frames of a validation video that TensorBoard shows
 
 
 class RunLog:
@@ -68,16 +69,32 @@ class RunLog:
         folder.mkdir(exist_ok=True)
         return folder / f"step-{step + 1:08d}.mp4"
 
-    def show(self, step: int, generated: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
-        """Put some frames of a validation video [t, H, W, 3] on TensorBoard's page, the true ones above."""
-        chosen = np.linspace(0, len(generated) - 1, min(STRIP, len(generated))).round().astype(int)
-        rows = [np.concatenate(list(frames[chosen]), axis=1) for frames in (truth, generated)]
-        self.board.add_image("validation", np.concatenate(rows), step, dataformats="HWC")
+    def show(self, step: int, generated: NDArray[np.uint8], truth: NDArray[np.uint8], fps: float) -> None:
+        """Play a validation video [t, H, W, 3] on TensorBoard's page, the true one above."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        frames = np.concatenate([truth, generated], axis=1)  # [t, 2H, W, 3]
+        picture = Summary.Image(
+            height=frames.shape[1],
+            width=frames.shape[2],
+            colorspace=3,
+            encoded_image_string=as_gif(frames, fps),
+        )
+        writer: Any = self.board.file_writer  # there while the board is open, whatever its stub says
+        writer.add_summary(Summary(value=[Summary.Value(tag="validation", image=picture)]), step)
 
     def flush(self) -> None:
         """Put on the disk all that was logged."""
         self.board.flush()
         sync(self.folder / LOSSES)
+
+
+def as_gif(frames: NDArray[np.uint8], fps: float) -> bytes:
+    """Frames [t, H, W, 3] as a picture that moves, over and over."""
+    first, *others = map(Image.fromarray, frames)
+    file = io.BytesIO()
+    first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
+    return file.getvalue()
 
 
 def cut_lines(path: Path, count: int) -> None:

@@ -22,11 +22,12 @@ class Validation:
         self.window = read_clip(dataset, self.row, self.sampling)
 
     def look(self, trainer: Trainer, step: int, log: RunLog) -> None:
-        """Generate the clip, write it beside the log and show some of it there."""
+        """Generate the clip, write it beside the log and show it there."""
         with averaged_weights(trainer):
             generated = generate(trainer.pipeline, self.window, self.sampling)
-        write_video(log.video(step), generated, self.row.fps / self.sampling.stride)
-        log.show(step, generated, self.window.frames)
+        fps = self.row.fps / self.sampling.stride
+        write_video(log.video(step), generated, fps)
+        log.show(step, generated, self.window.frames, fps)
 
 
 @contextmanager
@@ -47,10 +48,10 @@ def averaged_weights(trainer: Trainer) -> Iterator[None]:
 
 def chosen_row(dataset: Dataset, config: ValidationConfig) -> ClipRow:
     """The clip to look at; InputError where there is none."""
-    if config.clip is not None:
-        return dataset.row(config.clip)
-    rows = [row for row in dataset.rows(config.split) if row.frames_key is not None]
+    among = dataset.rows(config.split) if config.clip is None else [dataset.row(config.clip)]
+    rows = [row for row in among if row.frames_key is not None]
     if not rows:
-        found = f"dataset {dataset.manifest.name} has no pictures of split {config.split!r}"
+        chosen = f"split {config.split!r}" if config.clip is None else f"clip {config.clip!r}"
+        found = f"dataset {dataset.manifest.name} has no pictures of {chosen}"
         raise InputError(f"validation: {found}", code="no-clips")
     return next((row for row in rows if row.has_hands), rows[0])

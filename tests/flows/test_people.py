@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.generate import GenerateConfig, Motion, motion_window
 from flows.ingest import IngestConfig, ingest_session, prepare_job
-from flows.people import PeopleConfig, write_backdrop, write_people
+from flows.people import PeopleConfig, write_people, write_scene
 from model.clip_tensors import FrameTensors
 from model.config import ModelConfig
 from model.pipeline import build_pipeline
@@ -24,15 +24,16 @@ from storage.dataset import Dataset
 from storage.errors import InputError
 from storage.manifest import Manifest
 from storage.sources.human_video import keypoints_file, read_keypoints
+from storage.sources.session import SessionFolder
 from storage.sources.session_writer import write_session
 from storage.store import Store
 from storage.video import VideoFile
 from tests.flows.conftest import HEIGHT, NUM_FRAMES, WIDTH, still_clip
 from tests.flows.test_generate import SMALL, TINY
 
-CENTRE = Crop((WIDTH - HEIGHT) // 2, 0, HEIGHT)
 WRIST = {side: KEYPOINTS.index(f"{side}_wrist") for side in SIDES}
 PEOPLE = PeopleConfig(videos=1, num_frames=4, width=64, height=48)
+WHOLE = Crop(0, 0, PEOPLE.height)
 INGEST = IngestConfig.model_validate(
     {
         "dataset": "people",
@@ -105,20 +106,34 @@ def test_keypoints_that_do_not_fit_are_named(video: Path, tmp_path: Path) -> Non
         read_keypoints(other)
 
 
-def test_a_backdrop_s_arms_end_at_the_session_s_hands(session: Path, tmp_path: Path) -> None:
-    picture, keypoints = write_backdrop(session, "front", PEOPLE, tmp_path / "out")
+def test_a_scene_s_person_is_in_the_picture_and_its_arms_end_at_the_hands(
+    session: Path, tmp_path: Path
+) -> None:
+    scene, keypoints = write_scene(session, PEOPLE, tmp_path / "out")
     config = GenerateConfig.model_validate({"ingest": INGEST.model_dump(), "sampling": {"num_frames": 3}})
-    motion = Motion(session, "front", background=picture, keypoints=keypoints)
+    motion = Motion(scene, keypoints=keypoints)
     window, _ = motion_window(motion, config, Store(tmp_path / "store"))
-    plain, _ = motion_window(
-        replace(motion, background=None, keypoints=None), config, Store(tmp_path / "store")
-    )
     assert window.skeleton is not None
     assert window.skeleton.shape == (3, 32, 32, 3)
-    assert plain.skeleton is None
-    assert not np.array_equal(window.background, plain.background)
-    wrists = crop_keypoints(read_keypoints(keypoints)[:3], CENTRE, 32)[:, [WRIST["left"], WRIST["right"]], :2]
-    np.testing.assert_allclose(wrists, plain.joints_2d[:, :, 0], atol=0.01)
+    points = read_keypoints(keypoints)
+    seen = points[:, [KEYPOINTS.index(name) for name in ("nose", "left_elbow", "right_elbow")], :2]
+    assert (seen > 0).all()
+    assert (seen < PEOPLE.height - 1).all()
+    wrists = crop_keypoints(points[:3], WHOLE, 32)[:, [WRIST["left"], WRIST["right"]], :2]
+    np.testing.assert_allclose(wrists, window.joints_2d[:, :, 0], atol=0.01)
+
+
+def test_a_scene_s_video_is_its_plate_but_for_hands_object_and_what_moves(
+    session: Path, tmp_path: Path
+) -> None:
+    scene, _ = write_scene(session, PEOPLE, tmp_path / "out")  # a clip in which nothing moves
+    clip = SessionFolder(scene).load()
+    (plate,), (video,) = clip.backgrounds.values(), clip.videos.values()
+    difference = np.abs(next(iter(video.frames())).astype(int) - plate).max(axis=2)
+    changed = difference > 40  # more than a codec changes
+    assert changed.any()
+    assert changed.mean() < 0.3
+    assert write_scene(session, PEOPLE, tmp_path / "out")[0] == scene  # it may be there already
 
 
 def test_the_whole_way_to_a_person_who_handles_an_object(
@@ -135,7 +150,6 @@ def test_the_whole_way_to_a_person_who_handles_an_object(
         "ingest": INGEST.model_dump(mode="json"),
         "human": training,
         "session": str(session),
-        "camera": "front",
         "generate": {
             "sampling": {"num_frames": 2, "num_inference_steps": 1},
             "ingest": INGEST.model_dump(mode="json"),
@@ -149,3 +163,4 @@ def test_the_whole_way_to_a_person_who_handles_an_object(
     files = json.loads(result.stdout.splitlines()[-1])
     assert VideoFile(Path(files["video"])).num_frames == 2
     assert Path(files["sheet"]).read_bytes().startswith(b"\x89PNG")
+    assert all(np.isfinite(value) for of in files["psnr"].values() for value in of.values())

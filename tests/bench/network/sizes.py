@@ -15,6 +15,7 @@ from tests.bench.network.work import (
     TINY,
     Scale,
     flops_of_generation,
+    flops_of_references,
     flops_of_step,
     weightless,
 )
@@ -50,10 +51,19 @@ def parameters() -> Table:
 def operations() -> Table:
     """TFLOP of a training step of either stage and of a video."""
     counts = {
-        scale.model: [*(flops_of_step(scale, stage) for stage in STAGES), flops_of_generation(scale)]
+        scale.model: [
+            *(flops_of_step(scale, stage) for stage in STAGES),
+            flops_of_references(scale),
+            flops_of_generation(scale),
+        ]
         for scale in (TINY, PAPER)
     }
-    names = ("a step of the image stage", "a step of the temporal stage", "a video of 24 frames, 25 steps")
+    names = (
+        "a step of the image stage",
+        "a step of the temporal stage",
+        "of it, the references",
+        "a video of 24 frames, 25 steps",
+    )
     rows = [[name, *(f"{count[i] / 1e12:.3g}" for count in counts.values())] for i, name in enumerate(names)]
     return Table(
         "Operations, in TFLOP",

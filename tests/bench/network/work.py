@@ -126,6 +126,15 @@ def flops_of_step(scale: Scale, stage: Stage) -> int:
         return count_flops(lambda: trainer.backward(clips))[0]
 
 
+def flops_of_references(scale: Scale) -> int:
+    """Operations of a temporal step that its clip's references take: R, and their projection at each site."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        trainer = weightless(scale, "temporal")
+        conditions = clips_without_contents(trainer, scale.size, scale.size).conditions
+        given = (conditions.references, conditions.context)
+        return count_flops(lambda: trainer.network.encode_references(*given))[0]
+
+
 def flops_of_generation(scale: Scale) -> int:
     """Operations of the network for a video: its conditions encoded once, then its steps."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():

@@ -1,6 +1,7 @@
 """Evaluation: metrics.json as its readers expect it, baselines in closed form, honest nulls."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, mean_frame
 from model.figures import Metrics, MetricsConfig
 from model.metrics import masked_psnr
 from model.pipeline import ManiVideoPipeline, build_pipeline
+from model.training_config import ValidationConfig
+from model.validation import chosen_row
 from storage.config import load_config
 from storage.dataset import Dataset
 from storage.errors import InputError
+from storage.manifest import Manifest
 
 CONFIG = EvaluateConfig(num_frames=4, num_inference_steps=2)
 QUICK = MetricsConfig(fid_frames=0)
@@ -94,10 +98,29 @@ def test_a_clip_without_an_area_is_generated_but_has_no_figures(
     assert "human0/cam0" in metrics["notes"]["psnr"]
 
 
+def test_motion_alone_is_left_out_and_counted(pipeline: ManiVideoPipeline, dataset: Dataset) -> None:
+    filmed, other = dataset.rows("test")
+    alone = replace(other, frames_key=None)
+    metrics = evaluate(pipeline, dataset, [alone, filmed], CONFIG, None, Metrics(QUICK)).metrics
+    assert [clip["id"] for clip in metrics["clips"]] == [filmed.id]
+    assert metrics["notes"]["clips"].startswith("1 of 2 left out")
+    assert alone.id in metrics["notes"]["clips"]
+    with pytest.raises(InputError, match=rf"no.* with true frames; motion alone: \['{alone.id}'\]"):
+        evaluate(pipeline, dataset, [alone], CONFIG)
+
+
+def test_motion_alone_cannot_be_watched_while_training(dataset: Dataset) -> None:
+    alone = replace(dataset.rows("test")[0], frames_key=None)
+    watched = Dataset(dataset.store, Manifest("toy", (alone,)))
+    for config in (ValidationConfig(clip=alone.id), ValidationConfig()):
+        with pytest.raises(InputError, match=f"toy has no pictures of .*'{config.clip or 'test'}'"):
+            chosen_row(watched, config)
+
+
 def test_no_clips_is_an_error_and_a_perfect_copy_has_no_psnr(
     pipeline: ManiVideoPipeline, dataset: Dataset
 ) -> None:
-    with pytest.raises(InputError, match="toy: no clips to evaluate"):
+    with pytest.raises(InputError, match="toy: clips to evaluate: found none"):
         evaluate(pipeline, dataset, [], CONFIG)
     frames, area = np.zeros((2, 16, 16, 3), np.uint8), np.ones((2, 16, 16), bool)
     perfect = Metrics(MetricsConfig()).compare(frames, frames, area)

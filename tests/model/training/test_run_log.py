@@ -1,5 +1,6 @@
 """The log of a run: every step once, also after a resume; validation videos that leave training as it was."""
 
+import io
 import json
 import shutil
 import signal
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -56,7 +58,10 @@ def test_a_resumed_run_logs_every_step_once_and_training_with_videos_is_training
     for line in lines:
         for source, loss in line["by_source"].items():
             assert by_source[f"loss_by_source/{source}", line["step"]] == pytest.approx(loss)
-    assert [event.step for event in board.Images("validation")] == [1, 3, 5]
+    shown = board.Images("validation")
+    assert [event.step for event in shown] == [1, 3, 5]
+    moving = Image.open(io.BytesIO(shown[-1].encoded_image_string))
+    assert (moving.n_frames, moving.width, moving.height) == (3, 16, 32)  # the true one above
     videos = sorted((watched / "validation").iterdir())
     assert [path.name for path in videos] == [f"step-{step:08d}.mp4" for step in (2, 4, 6)]
     assert count_frames(videos[-1]) == 3
