@@ -259,8 +259,9 @@ def generate(
     with reporting(debug=debug):
         if (clip is None) == (motion is None):
             raise InputError("wanted one of --clip ID and --motion SESSION", code="config")
-        if motion is None and (camera, glb, background) != (None, None, None):
-            raise InputError("--camera, --object and --background go with --motion", code="config")
+        if motion is None and any((camera, glb, background, first_object, keypoints)):
+            own = "--camera, --object, --background, --first-object and --keypoints"
+            raise InputError(f"{own} go with --motion", code="config")
         if out.is_dir():
             raise InputError(f"{out}: found a folder, wanted the name of a video", code="config")
         from flows import model_dag, runs

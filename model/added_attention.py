@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class AddedAttention(nn.Module):
-    """Cross-attention to embedding tokens and a feed-forward, both residual; identity until trained."""
+    """Cross-attention to tokens (Eq. 2 and 4) and a feed-forward, both residual; identity until trained."""
 
     def __init__(self, channels: int, heads: int, context_dim: int, feed_forward_mult: int) -> None:
         super().__init__()

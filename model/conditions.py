@@ -23,7 +23,7 @@ class Conditions:
     normals: Tensor  # H: [b, t, L, 3, H, W] in [-1, 1], 0 where the layer is empty
     confidence: Tensor  # D: [b, t, L, H, W] in [0, 1], 0 where the layer is empty
     references: Tensor  # O_I, O_B and f_8 as latents: [b, 8, c, h, w]
-    context: Tensor  # CLIP's tokens of the front view and O_B: [b, k, d]; k = 0: the network has its own
+    context: Tensor  # CLIP's token of the front view: [b, k, d]; k = 0: the network has its own
     points: Tensor  # P: [b, P, 3] in the object's canonical frame
     skeleton: Tensor  # S: [b, t, 3, H, W] in [0, 1], 0 where nothing is drawn
 

@@ -31,7 +31,7 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     """The denoising UNet and AppearanceNet."""
     context: Literal["empty", "learned", "clip_image"] = "empty"
     """What the UNets' own cross-attention sees: the empty prompt's embedding (zeros until set), tokens that
-    are learned, or CLIP's embeddings of the front view and O_B (`pretrained.image_encoder` names CLIP)."""
+    are learned, or CLIP's embedding of the front view (`pretrained.image_encoder` names CLIP)."""
     context_tokens: int = 77
     """Tokens of the empty prompt, or learned."""
     guider: GuiderConfig = GuiderConfig()

@@ -124,7 +124,7 @@ class DenoisingUNet(nn.Module):
         latents, guidance = z.flatten(0, 1), encoded.per_frame.guidance.flatten(0, 1)
         steps = timestep.reshape(b, -1).expand(b, t).flatten()
         contexts = encoded.per_clip.context.repeat_interleave(t, dim=0)  # [b·t, k, d]
-        if self.inject == "latent":
+        if self.inject == "latent":  # Eq. 1 and 5 to the letter
             features = walk(self.unet, latents + guidance, steps, contexts, visit)
         else:
             features = walk(self.unet, latents, steps, contexts, visit, guidance)

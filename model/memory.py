@@ -2,9 +2,10 @@
 
 A step is run on tensors that have shapes and no contents, while the bytes of every storage alive are counted:
 activations, gradients and intermediate results come out as they will be, with checkpointing, accumulation and
-precision as configured. Weights, averaged weights and the optimizer's moments are added to that.
-Not counted: the clips kept in memory, an allocator's gaps, workspaces inside library kernels, and what a
-GPU's driver holds.
+precision as configured. Weights, averaged weights and the optimizer's moments are added to that, and the
+further copies of the gradients that threads and processes sum.
+Not counted: the clips kept in memory, an allocator's gaps, what libraries compile and work on inside their
+kernels, and what a GPU's driver holds.
 Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 """
 
@@ -98,7 +99,7 @@ def estimate_memory(trainer: Trainer, height: int, width: int) -> MemoryEstimate
         weights=sum(num_bytes(module) for module in modules if module is not None),
         moments=num_moment_bytes(trainer),
         average=sum(parameter.nbytes for parameter in averaged),
-        step=peak_of_step(trainer, height, width),
+        step=peak_of_step(trainer, height, width) + num_exchanged_bytes(trainer),
     )
 
 
@@ -111,6 +112,14 @@ def num_moment_bytes(trainer: Trainer) -> int:
     )
 
 
+def num_exchanged_bytes(trainer: Trainer) -> int:
+    """Bytes of gradients beside a parameter's own: those of other threads, and what processes send."""
+    gradients = sum(parameter.nbytes for parameter in trainer.parameters)
+    if isinstance(trainer.objective, DistributedDataParallel):
+        return gradients  # its buckets
+    return gradients * (min(trainer.config.clip_threads, trainer.config.batch.clips) - 1)
+
+
 def peak_of_step(trainer: Trainer, height: int, width: int) -> int:
     """Bytes of gradients, activations and intermediate results of a step, at their peak."""
     # The trainer itself may be without contents, and there is one mode of such tensors at a time.
@@ -119,7 +128,7 @@ def peak_of_step(trainer: Trainer, height: int, width: int) -> int:
         objective = copy.deepcopy(unwrapped(trainer.objective))
     simulated = copy.copy(trainer)
     simulated.objective = objective
-    # Shares on threads of their own are alive together, so they take what the whole takes.
+    # Shares on threads of their own are alive together, so their activations take what the whole's take.
     simulated.config = trainer.config.model_copy(update={"clip_threads": 1})
     simulated.parameters = [objective.network.get_parameter(name) for name in trainer.state.trained]
     with fake, LiveBytes() as live:
@@ -133,9 +142,9 @@ def unwrapped(objective: Objective | DistributedDataParallel) -> Objective:
 
 
 def clips_without_contents(trainer: Trainer, height: int, width: int) -> NoisedClips:
-    """A step's batch; of any contents, as only shapes count."""
-    settings, batch = trainer.network.settings, trainer.config.batch
-    b, t, layers, factor = batch.clips, batch.frames, settings.num_layers, settings.factor
+    """This process' share of a step's batch; of any contents, as only shapes count."""
+    settings, b, t = trainer.network.settings, len(trainer.slots()), trainer.config.batch.frames
+    layers, factor = settings.num_layers, settings.factor
     latent = (settings.latent_channels, height // factor, width // factor)
 
     def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -60,7 +60,7 @@ class TokenMlp(nn.Sequential):
 
 
 class MloEmbedding(nn.Module):
-    """E_F: one set of tokens a frame."""
+    """E_F (Eq. 2): one set of tokens a frame."""
 
     def __init__(self, num_layers: int, context_dim: int, config: TokensConfig) -> None:
         super().__init__()

@@ -108,7 +108,7 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
         )
 
     def _guidance(self, conditions: Conditions) -> Tensor:
-        """G([H]) + G_1(S): [b·t, C_0 or c, h, w]; a frame without a skeleton gets nothing from G_1."""
+        """G([H]) + G_1(S) (Eq. 1, 5): [b·t, C_0 or c, h, w]; a frame without a skeleton gets none of G_1."""
         if self.settings.mlo == "depth_only":
             maps = conditions.composite_depth.flatten(0, 1)  # [b·t, 1, H, W]
         else:

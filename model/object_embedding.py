@@ -30,7 +30,7 @@ class PointTokens(nn.Module):
 
 
 class ObjectEmbedding(nn.Module):
-    """E_N: tokens of H_o and of P with a type embedding each, side by side through one MLP."""
+    """E_N (Eq. 4): tokens of H_o and of P with a type embedding each, side by side through one MLP."""
 
     def __init__(self, context_dim: int, config: TokensConfig) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ class GuiderConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class PoseGuider(nn.Module):
-    """Four convolution layers down to the latent's size, and a zero-initialised one."""
+    """G (Eq. 1) or G_1 (Eq. 5): four convolutions down to the latent's size, and a zero-initialised one."""
 
     def __init__(self, in_channels: int, out_channels: int, channels: tuple[int, ...], factor: int) -> None:
         super().__init__()

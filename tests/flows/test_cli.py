@@ -117,11 +117,12 @@ def test_generate_wants_a_clip_or_a_motion(tmp_path: Path) -> None:
     assert "--clip" in error_line(result)
 
 
-def test_what_replaces_a_session_s_object_does_not_go_with_a_clip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--camera", "--object", "--background", "--first-object", "--keypoints"])
+def test_what_goes_with_a_motion_does_not_go_with_a_clip(option: str, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    result = manivideo("generate", "--model", tmp_path, "--clip", "a/b", "--object", "mug.glb", "-o", out)
+    result = manivideo("generate", "--model", tmp_path, "--clip", "a/b", option, "mine", "-o", out)
     assert result.exit_code == 2
-    assert "--object" in error_line(result)
+    assert option in error_line(result)
 
 
 @pytest.mark.parametrize("verb", ["status", "verify", "gc"])

@@ -49,7 +49,7 @@ def parameters() -> Table:
 
 
 def operations() -> Table:
-    """TFLOP of a training step of either stage and of a video."""
+    """Of a training step of either stage and of a video."""
     counts = {
         scale.model: [
             *(flops_of_step(scale, stage) for stage in STAGES),
@@ -58,6 +58,7 @@ def operations() -> Table:
         ]
         for scale in (TINY, PAPER)
     }
+<<<<<<< HEAD
     names = (
         "a step of the image stage",
         "a step of the temporal stage",
@@ -65,8 +66,12 @@ def operations() -> Table:
         "a video of 24 frames, 25 steps",
     )
     rows = [[name, *(f"{count[i] / 1e12:.3g}" for count in counts.values())] for i, name in enumerate(names)]
+=======
+    names = ("a step of the image stage", "a step of the temporal stage", "a video of 24 frames, 25 steps")
+    rows = [[name, *(_told(count[i]) for count in counts.values())] for i, name in enumerate(names)]
+>>>>>>> 3dede70063f228866ac20ba5443ab38b9acafbe6
     return Table(
-        "Operations, in TFLOP",
+        "Operations",
         ("of", *counts),
         rows,
         notes=(
@@ -75,6 +80,10 @@ def operations() -> Table:
         ),
         data=counts,
     )
+
+
+def _told(count: int) -> str:
+    return f"{count / 1e9:.3g} GFLOP" if count < 1e12 else f"{count / 1e12:.4g} TFLOP"
 
 
 def memory(scale: Scale) -> Table:
@@ -111,5 +120,5 @@ def schedule(scale: Scale, step_seconds: dict[str, float] | None) -> Table:
         for share in SHARES:
             hours = [count / (DATA_SHEETS[device] * share) / 3600 for count in operations]
             rows.append([f"{device} at {share:.0%}", *(f"{h:.1f}" for h in (*hours, sum(hours)))])
-    note = "not measured (no CUDA device): operations / (share of the data sheet's dense bf16 rate)"
+    note = "no CUDA device: iterations · operations / (share · the data sheet's dense bf16 rate)"
     return Table(title, columns, rows, notes=(note,))

@@ -52,7 +52,10 @@ def stages(scale: Scale, rounds: int) -> tuple[Table, dict[str, float]]:
         f"{scale.model} at {scale.size}² in {scale.precision} on {scale.device}",
         ("work", "median", "TFLOP/s", "of a matrix product's in the same rounds", "of the data sheet's"),
         rows,
-        notes=(f"a step with the paper's batch; the video: {FRAMES} frames, {STEPS} steps, decoded",),
+        notes=(
+            f"a step with the paper's batch; the video: {FRAMES} frames, {STEPS} steps, decoded",
+            f"threads of the CPU: {torch.get_num_threads()}; a GPU is waited for at the end of each",
+        ),
         data=data,
     )
     return table, {stage: median(data[stage]) for stage in STAGES}

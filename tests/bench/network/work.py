@@ -5,6 +5,7 @@ The scales differ by values alone, so what is measured of `tiny` on a CPU is the
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from unittest.mock import patch
@@ -118,6 +119,7 @@ def weightless(scale: Scale, stage: Stage, **change: Any) -> Trainer:
         return build_trainer(scale, stage, device="cpu", **change)
 
 
+@cache
 def flops_of_step(scale: Scale, stage: Stage) -> int:
     """Operations of the network in one step, forward and backward; a multiply and add are two."""
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -126,6 +128,7 @@ def flops_of_step(scale: Scale, stage: Stage) -> int:
         return count_flops(lambda: trainer.backward(clips))[0]
 
 
+@cache
 def flops_of_references(scale: Scale) -> int:
     """Operations of a temporal step that its clip's references take: R, and their projection at each site."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
@@ -135,6 +138,7 @@ def flops_of_references(scale: Scale) -> int:
         return count_flops(lambda: trainer.network.encode_references(*given))[0]
 
 
+@cache
 def flops_of_generation(scale: Scale) -> int:
     """Operations of the network for a video: its conditions encoded once, then its steps."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():

@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPVisionModelWithProjection
 
 from model.clip_context import clip_context
-from model.conditions import BACKGROUND_SLOT, FRONT_SLOT
+from model.conditions import FRONT_SLOT
 from model.config import ModelConfig
 from model.pipeline import ManiVideoPipeline, build_pipeline
 from model.pretrained import IMAGE_ENCODER_FILES, PretrainedConfig, load_pretrained, missing_parts
@@ -40,24 +40,23 @@ def references(b: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randint(0, 256, (b, 8, 3, 28, 28), dtype=torch.uint8), torch.ones(b, 8, dtype=torch.bool)
 
 
-def test_tokens_are_clips_embeddings_of_the_front_view_and_the_background(pipeline, source):
+def test_the_token_is_clips_embedding_of_the_front_view(pipeline, source):
     pictures, present = references()
     plain = CLIPVisionModelWithProjection.from_pretrained(source, subfolder="image_encoder")
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
     tokens = clip_context(pipeline.image_encoder, pictures, present)
-    assert tokens.shape == (2, 2, WIDTH)
-    for token, slot in ((0, FRONT_SLOT), (1, BACKGROUND_SLOT)):
-        with torch.no_grad():
-            wanted = plain((pictures[:, slot] / 255 - mean) / std).image_embeds
-        torch.testing.assert_close(tokens[:, token], wanted, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        wanted = plain((pictures[:, FRONT_SLOT] / 255 - mean) / std).image_embeds
+    assert tokens.shape == (2, 1, WIDTH)
+    torch.testing.assert_close(tokens[:, 0], wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_an_absent_picture_has_a_zero_token_and_dropout_zeroes_all(pipeline, make_conditions):
+def test_an_absent_picture_has_a_zero_token_and_dropout_zeroes_the_others(pipeline, make_conditions):
     pictures, present = references()
     present[1, FRONT_SLOT] = False  # a human video has O_B alone
     tokens = clip_context(pipeline.image_encoder, pictures, present)
-    assert [bool(token.any()) for token in tokens.flatten(0, 1)] == [True, True, False, True]
+    assert [bool(token.any()) for token in tokens] == [True, False]
     conditions = make_conditions(pipeline.network.settings, b=2)
     dropped = conditions.drop(torch.tensor([True, False]), torch.tensor([False, False]))
     assert not dropped.context[0].any()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from model.added_attention import AddedAttention
 from model.mlo_embedding import MloEmbedding, TokensConfig
@@ -43,6 +44,18 @@ def test_mlo_tokens_depend_on_each_layers_normals_and_confidence(trained):
     assert (confidence.grad.flatten(2).abs().amax(2) > 0).all()
 
 
+def test_mlo_tokens_are_equation_2(trained):
+    embed = trained(MloEmbedding(num_layers=2, context_dim=12, config=TOKENS))
+    normals, confidence = torch.randn(2, 2, 3, 32, 32), torch.rand(2, 2, 32, 32)
+    features = torch.cat([*normals.unbind(1), confidence], dim=1)  # [H, D]
+    for conv in embed.tokens.convs:
+        features = F.silu(F.conv2d(features, conv.weight, conv.bias, stride=2, padding=1))
+    pooled = F.avg_pool2d(features, 2).flatten(2).mT  # 32 pixels, halved twice, to 4 tokens
+    norm, first, _, last = embed.mlp
+    hidden = F.silu(norm(pooled + embed.tokens.position) @ first.weight.mT + first.bias)
+    torch.testing.assert_close(embed(normals, confidence), hidden @ last.weight.mT + last.bias)
+
+
 def test_mlo_tokens_know_where_they_are(trained):
     embed = trained(MloEmbedding(num_layers=1, context_dim=12, config=TOKENS))
     tokens = embed(torch.zeros(1, 1, 3, 32, 32), torch.zeros(1, 1, 32, 32))[0]
@@ -56,6 +69,18 @@ def test_object_tokens_do_not_depend_on_the_points_order(trained):
     shuffled = points[:, torch.randperm(40)]
     torch.testing.assert_close(embed(normals, shuffled), embed(normals, points))
     assert not torch.allclose(embed(normals, points + 0.1), embed(normals, points), atol=1e-3)
+
+
+def test_object_tokens_are_equation_4_of_pictures_and_of_points_apart(trained):
+    embed = trained(ObjectEmbedding(context_dim=12, config=TOKENS))
+    normals, points = torch.randn(1, 2, 3, 32, 32), torch.randn(1, 40, 3)
+    tokens = embed(normals, points)
+    other_points, other_normals = embed(normals, points + 1), embed(normals + 1, points)
+    assert torch.equal(other_points[:, :, :16], tokens[:, :, :16])
+    assert torch.equal(other_normals[:, :, 16:], tokens[:, :, 16:])
+    picture = embed.mlp(embed.picture_tokens(normals[0]) + embed.types[0])
+    cloud = embed.mlp(embed.point_tokens(points) + embed.types[1])  # the same MLP
+    torch.testing.assert_close(tokens[0], torch.cat([picture, cloud.expand(2, -1, -1)], dim=1))
 
 
 def test_object_tokens_are_sixteen_a_frame_and_five_of_the_clip(trained):
@@ -74,6 +99,18 @@ def test_added_attention_is_identity_until_trained(trained):
     out = block(features, embedding)
     assert out.shape == features.shape
     assert not torch.allclose(out, block(features, embedding.roll(1, 0)))
+
+
+def test_added_attention_is_the_softmax_of_equations_2_and_4(trained):
+    block = trained(AddedAttention(channels=8, heads=2, context_dim=12, feed_forward_mult=2))
+    features, embedding = torch.randn(3, 8, 5, 4), torch.randn(3, 7, 12)
+    z, layer = features.flatten(2).mT, block.attention
+    projected = (layer.to_q(block.norm_attention(z)), layer.to_k(embedding), layer.to_v(embedding))
+    q, k, v = (each.unflatten(2, (2, 4)).transpose(1, 2) for each in projected)  # [n, heads, tokens, d]
+    attended = ((q @ k.mT / 4**0.5).softmax(dim=-1) @ v).transpose(1, 2).flatten(2)
+    z = z + layer.to_out[0](attended)
+    z = z + block.feed_forward(block.norm_feed_forward(z))
+    torch.testing.assert_close(block(features, embedding), z.mT.reshape(features.shape))
 
 
 def test_added_attention_does_not_depend_on_the_tokens_order(trained):
