@@ -58,18 +58,13 @@ def operations() -> Table:
         ]
         for scale in (TINY, PAPER)
     }
-<<<<<<< HEAD
     names = (
         "a step of the image stage",
         "a step of the temporal stage",
         "of it, the references",
         "a video of 24 frames, 25 steps",
     )
-    rows = [[name, *(f"{count[i] / 1e12:.3g}" for count in counts.values())] for i, name in enumerate(names)]
-=======
-    names = ("a step of the image stage", "a step of the temporal stage", "a video of 24 frames, 25 steps")
     rows = [[name, *(_told(count[i]) for count in counts.values())] for i, name in enumerate(names)]
->>>>>>> 3dede70063f228866ac20ba5443ab38b9acafbe6
     return Table(
         "Operations",
         ("of", *counts),
