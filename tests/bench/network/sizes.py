@@ -49,7 +49,7 @@ def parameters() -> Table:
 
 
 def operations() -> Table:
-    """Of a training step of either stage and of a video."""
+    """Operations of a training step of either stage and of a video."""
     counts = {
         scale.model: [
             *(flops_of_step(scale, stage) for stage in STAGES),
