@@ -95,7 +95,8 @@ def groups(signatures: Mapping[str, Iterable[Signature]]) -> dict[str, str]:
         if len(names) > 1:
             for a, b in cKDTree(vectors).query_pairs(tolerance, p=np.inf):
                 joined.merge(names[a], names[b])
-    return {name: min(members) for members in joined.subsets() for name in members}
+    firsts = {min(members): members for members in joined.subsets()}
+    return {name: first for first, members in firsts.items() for name in members}
 
 
 def _hand(hand: HandMotion | None) -> NDArray[np.float64]:
