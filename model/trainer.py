@@ -6,6 +6,7 @@ Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 """
 
 import math
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -45,8 +46,14 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     """Where and in what precision to compute, and this process' place among those that train together."""
     # Accelerate keeps one precision a process for good; a process may train several stages.
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=MIXED_PRECISION[config.precision])
+    # Unless told that it is to be a CPU, Accelerate joins processes on GPUs alone.
+    cpu = config.device == "cpu" or not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=cpu, mixed_precision=MIXED_PRECISION[config.precision])
     processes, device = accelerator.num_processes, accelerator.device
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes < started:  # each would train alone, into the same folder
+        found = f"{started} processes that do not find each other on {device}"
+        raise InputError(f"device: found {found}, wanted one, or device: cpu", code="config")
     if config.precision != "float32" and not accelerator.native_amp:  # Accelerate would do without it
         raise InputError(f"precision: {config.precision} does not work on {device}", code="config")
     if config.batch.clips % processes:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from model.train import train
+from model.trainer import start_accelerator
 from model.training_config import TrainConfig
 from storage.errors import InputError
 from storage.store import Store
@@ -49,7 +51,8 @@ def steps(log: Path) -> list[dict[str, Any]]:
 
 def test_two_processes_train_as_one_does(store: Store, image_config: TrainConfig, tmp_path: Path) -> None:
     batch = image_config.batch.model_copy(update={"clips": 4})
-    update = {"batch": batch, "iterations": 4, "accumulate": 2, "device": "cpu"}
+    device = "cpu" if torch.cuda.is_available() else "auto"  # one GPU is not enough for two
+    update = {"batch": batch, "iterations": 4, "accumulate": 2, "device": device}
     config = image_config.model_copy(update=update)
     alone, together = tmp_path / "alone", tmp_path / "together"
     train(config, store, alone)
@@ -66,6 +69,16 @@ def test_two_processes_train_as_one_does(store: Store, image_config: TrainConfig
     for name, tensor in weights.items():
         torch.testing.assert_close(others[name], tensor, rtol=1e-3, atol=1e-4)
     assert (together / "model" / "model_index.json").is_file()
+
+
+def test_processes_that_would_train_each_alone_are_refused(
+    image_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = SimpleNamespace(num_processes=1, device=torch.device("cpu"))
+    monkeypatch.setattr("model.trainer.Accelerator", lambda **_: alone)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="device: found 2 processes that do not find each other on cpu"):
+        start_accelerator(image_config)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(
