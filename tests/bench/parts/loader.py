@@ -24,7 +24,6 @@ from tests.bench.parts.storage import SIZE, WINDOW, ingest_clips
 STEPS = 4  # of a round
 WARM_UP = 8  # steps, more than are read ahead
 READ_AHEAD = 2
-MANY = 1 << 30
 CACHE_BYTES = 64 << 20  # holds the references, not the clips
 
 
@@ -34,6 +33,7 @@ class Steps(TorchDataset[Batch]):
 
     root: Path
     dataset: str
+    count: int  # exhausted, so that workers end by themselves
 
     def __getitem__(self, step: int) -> Batch:
         return self.batches(step)
@@ -44,7 +44,7 @@ class Steps(TorchDataset[Batch]):
         return step_batches(self.root, self.dataset)
 
     def __len__(self) -> int:
-        return MANY
+        return self.count
 
 
 def step_batches(root: Path, dataset: str) -> StepBatches:
@@ -54,12 +54,10 @@ def step_batches(root: Path, dataset: str) -> StepBatches:
     return StepBatches(clips, Draws(clips.rows(), config, seed=0), CACHE_BYTES)
 
 
-def workers(root: Path, dataset: str, count: int) -> Iterator[Batch]:
-    """Read the steps in processes."""
-    loader = DataLoader(
-        Steps(root, dataset), batch_size=None, num_workers=count, multiprocessing_context="spawn"
-    )
-    return iter(loader)
+def workers(root: Path, dataset: str, count: int, processes: int) -> Iterator[Batch]:
+    """Read some steps in processes."""
+    steps = Steps(root, dataset, count)
+    return iter(DataLoader(steps, batch_size=None, num_workers=processes, multiprocessing_context="spawn"))
 
 
 def rate(steps: Iterator[Batch], count: int) -> float:
@@ -77,15 +75,16 @@ def run(rounds: int, folder: Path) -> list[Table]:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         store, dataset = ingest_clips(Path(scratch))
         assert isinstance(store.root, Path)
+        count = STEPS * rounds
         ways: dict[str, Callable[[Path, str], Iterator[Batch]]] = {
             "0 workers": lambda root, name: map(step_batches(root, name), itertools.count()),
             "0 workers, a thread reads ahead": lambda root, name: read_steps(
-                step_batches(root, name), 0, MANY, READ_AHEAD
+                step_batches(root, name), 0, WARM_UP + count, READ_AHEAD
             ),
-            "1 worker": lambda root, name: workers(root, name, 1),
-            "2 workers": lambda root, name: workers(root, name, 2),
+            "1 worker": lambda root, name: workers(root, name, WARM_UP + count, 1),
+            "2 workers": lambda root, name: workers(root, name, WARM_UP + count, 2),
         }
-        rates = {name: rate(way(store.root, dataset), STEPS * rounds) for name, way in ways.items()}
+        rates = {name: rate(way(store.root, dataset), count) for name, way in ways.items()}
     return [
         Table(
             title=f"clips a second from the store into training ({WINDOW} frames, {SIZE} pixels square)",
