@@ -12,9 +12,11 @@
   Bucket: no last object makes it a record; `store gc` clears it when it is an hour old.
 
 A name is a path below the store's root, with slashes: `datasets/captures.jsonl`. That of a record,
-`<kind>/<first two digits of key>/<key>`, stands for all its files.
+`<kind>/<first two digits of key>/<key>`, stands for all its files. What else lies below the root (a bucket or
+a folder may hold other things) is no record: it is neither counted nor cleared.
 """
 
+import re
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,6 +27,12 @@ from zarr.storage import StorePath
 STAGING, DATASETS, SEEN = ".staging", "datasets", ".seen"
 DIGEST_FILE = "content.sha256"  # a record's file with the digest of all its others
 WHAT_STAYS = "every finished record stays: put that right and run again to go on"
+_RECORD = re.compile(r"[^/.]+/([0-9a-f]{2})/\1[0-9a-f]{62}")
+
+
+def is_record_name(name: str) -> bool:
+    """Tell whether a name is one that a record has."""
+    return _RECORD.fullmatch(name) is not None
 
 
 class Backend(Hashable, Protocol):

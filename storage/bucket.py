@@ -7,6 +7,7 @@ folder; .leases/ says who is at work.
 """
 
 import contextlib
+import re
 import tempfile
 import time
 import uuid
@@ -20,7 +21,7 @@ from typing import Self
 
 from zarr.storage import ObjectStore, StorePath
 
-from storage.backend import DATASETS, SEEN, WHAT_STAYS
+from storage.backend import DATASETS, SEEN, WHAT_STAYS, is_record_name
 from storage.errors import StoreError, one_line
 from storage.leases import LEASES, Leases
 from storage.s3 import Objects, Overtaken
@@ -68,7 +69,8 @@ class Bucket:
         """Return the bytes of each record of a kind."""
         sizes = dict.fromkeys(self.keys(kind), 0)
         for found in self.objects.below(kind):
-            key, dot, _ = found.name.split("/")[2].partition(".")
+            record, dot, _ = found.name.partition(".")
+            key = record.rpartition("/")[2]
             if dot and key in sizes:
                 sizes[key] += found.size
         return sizes
@@ -165,8 +167,12 @@ class Bucket:
         return found.decode() if found else None
 
     def _shelves(self, kind: str) -> list[tuple[list[str], list[str]]]:
-        """Return the folders and the records under each pair of first digits."""
-        return [self.objects.children(shelf) for shelf in self.objects.children(kind)[0]]
+        """Return the writes' folders and the records under each pair of first digits."""
+        shelves = [self.objects.children(shelf) for shelf in self.objects.children(kind)[0]]
+        return [
+            (list(filter(_is_write, folders)), list(filter(is_record_name, objects)))
+            for folders, objects in shelves
+        ]
 
     def _unfinished(self, kind: str) -> list[str]:
         """Return the folders that are no record."""
@@ -177,6 +183,12 @@ class Bucket:
             doubtful = [folder for folder in folders if _record_of(folder) not in sole]
             unfinished += [folder for folder in doubtful if self._folder(_record_of(folder)) != folder]
         return unfinished
+
+
+def _is_write(folder: str) -> bool:
+    """Tell whether a folder is one that `publish` puts files in."""
+    record, _, write = folder.partition(".")
+    return is_record_name(record) and re.fullmatch("[0-9a-f]{32}", write) is not None
 
 
 def _record_of(folder: str) -> str:

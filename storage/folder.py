@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from storage.backend import DATASETS, SEEN, STAGING, WHAT_STAYS
+from storage.backend import DATASETS, SEEN, STAGING, WHAT_STAYS, is_record_name
 from storage.durable import make_folder, num_bytes, sync, sync_tree
 from storage.errors import StoreError, one_line
 
@@ -51,7 +51,8 @@ class Folder:
 
     def keys(self, kind: str) -> list[str]:
         """Return the keys of all records of a kind."""
-        return sorted(path.name for path in (self.root / kind).glob("??/*") if path.is_dir())
+        names = ((path, f"{kind}/{path.parent.name}/{path.name}") for path in (self.root / kind).glob("??/*"))
+        return sorted(path.name for path, name in names if is_record_name(name) and path.is_dir())
 
     def sizes(self, kind: str) -> dict[str, int]:
         """Return the bytes of each record of a kind."""

@@ -198,6 +198,24 @@ def test_gc_drops_what_no_dataset_needs_and_nothing_during_a_build(store: Store)
     assert verify(store) == []
 
 
+def test_what_is_no_record_is_neither_counted_nor_cleared(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = (
+        "photos/2024/spring/tree.jpg",
+        "photos/ab/abroad/sea.jpg",
+        f"layers/{RECIPE.key[:2]}/{RECIPE.key[:2]}-notes/read.me",
+        f"backup/00/{RECIPE.key}/zarr.json",
+        "notes/read.me",
+    )
+    for name in others:
+        store.backend.put(name, b"somebody else's")
+    monkeypatch.setattr(storage.bucket, "RUBBISH_S", -60)  # what lies in a bucket is old at once
+    assert (store.records(), status(store), verify(store)) == ([], {}, [])
+    assert gc(store) == {}
+    assert all(store.backend.read(name) for name in others)
+
+
 def test_a_missing_record_is_named(store: Store) -> None:
     with pytest.raises(StoreError, match="no layers record abcdef"):
         store.open("layers", "abcdef")
