@@ -4,6 +4,7 @@ Asks of every record whether it is there already, and makes only what is not: re
 session's layers again, and neither its video nor its objects.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,8 @@ from storage.sources.glb_limits import GlbLimits
 from storage.splits import TEST_FRACTION, ObjectIdentity, SplitBasis
 from storage.store import Store
 
+logger = logging.getLogger(__name__)
+
 PICTURE_STRIDE = 8  # frames between those that tell what a video looks like
 
 
@@ -72,7 +75,8 @@ class IngestConfig(BaseModel, frozen=True, extra="forbid"):
     limits: GlbLimits = GlbLimits()
     """How large a capture session's objects may be, and how long reading one may take."""
     prune: bool = False
-    """Sessions of the dataset that are not among those given leave it."""
+    """Sessions of the dataset that are not among those given leave it; none does while none is given, or one
+    that is given cannot be told by name."""
     workers: int = Field(default=2, ge=1)
     """Sessions in work at the same time."""
 
@@ -169,7 +173,9 @@ def merged(manifest: Manifest, outcome: Outcome, config: IngestConfig) -> Manife
     """Return a dataset with what it knew of the outcome's sessions replaced; `prune`: of all sessions."""
     sessions = {row.session for row in outcome.rows} | {entry.session for entry in outcome.quarantined}
     paths = set(outcome.paths)
-    if config.prune:
+    if config.prune and (not sessions or "" in sessions):  # not mounted, or session.yaml is broken
+        logger.warning("dataset %s: not pruned: not every session given has a name", manifest.name)
+    elif config.prune:
         sessions |= {name for name in manifest.sessions() if not name.startswith(SESSION_PREFIX)}
         paths |= {entry.path for entry in manifest.quarantined}
     named, placed = sessions - {""}, paths - {""}

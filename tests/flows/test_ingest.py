@@ -199,6 +199,18 @@ def test_pruning_keeps_the_given_sessions_and_the_objects(
     assert Dataset.open(store, config.dataset).manifest.sessions() == {"kept", "object:mug"}
 
 
+def test_nothing_is_pruned_while_it_is_not_known_which_sessions_were_given(
+    make_session: MakeSession, config: IngestConfig, store: Store, tmp_path: Path
+) -> None:
+    kept, broken = make_session("kept"), make_session("broken")
+    run([kept, broken], config, store)
+    (broken / "session.yaml").write_text("name: [")
+    for given in ([], [tmp_path / "not-mounted"], [kept, broken]):
+        run(given, config.model_copy(update={"prune": True}), store)
+        rows = Dataset.open(store, config.dataset).rows()
+        assert {row.session for row in rows} == {"kept", "broken"}, given
+
+
 def test_a_take_recorded_again_under_another_name_follows_the_one_that_is_held_out(
     tmp_path: Path, config: IngestConfig, store: Store
 ) -> None:
