@@ -16,11 +16,11 @@ from flows.outcome import Outcome, Planned
 from storage.backend import SEEN
 from storage.digests import digest_bytes
 from storage.manifest import SCHEMA_VERSION, ClipRow
-from storage.records import FramesData, LayersData, ObjectData
+from storage.records import FramesData, LayersData, ObjectData, SkeletonData
 from storage.store import Store
 
 VERSION = 1  # to be raised when an input that is the same comes to something else
-VERSIONS = {data.KIND: data.VERSION for data in (ObjectData, LayersData, FramesData)}
+VERSIONS = {data.KIND: data.VERSION for data in (ObjectData, LayersData, FramesData, SkeletonData)}
 _COARSEST_CLOCK_S = 2  # of file systems: what was written that recently may be written again unseen
 
 Signature = dict[str, list[int] | None]  # file or folder → size, times and inode; None: not there
@@ -37,7 +37,7 @@ class Seen:
     def outcome(self, name: str, files: Callable[[], Iterable[Path]], make: Callable[[], Outcome]) -> Outcome:
         """Return what the input `name` came to before, else what `make` returns, and remember that.
 
-        files: lists every file the input consists of, and every folder whose contents matter.
+        files: lists every file that the input may consist of, and every folder whose contents matter.
         An outcome with something quarantined in it is made anew each time.
         """
         entry = self._entry(name)

@@ -61,9 +61,9 @@ def is_dexycb(path: Path) -> bool:
 
 
 def session_files(path: Path) -> list[Path]:
-    """Return every file and folder that a recording consists of, for telling whether it has changed."""
+    """Return every file and folder that a recording may consist of, for telling whether it has changed."""
     if path.is_file():
-        return [path, *(file for file in (keypoints_file(path),) if file.is_file())]
+        return [path, keypoints_file(path)]
     if not is_dexycb(path):
         return files_below(path)
     root = path.parents[1]

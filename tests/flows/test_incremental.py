@@ -20,6 +20,8 @@ from flows.ingest import IngestConfig
 from flows.outcome import Outcome, total
 from render.layers import LayersConfig
 from render.six_views import SixViewConfig
+from storage import records
+from storage.sources.human_video import keypoints_file
 from storage.store import Store
 from storage.upkeep import gc, verify
 from storage.video import write_video
@@ -201,6 +203,25 @@ def test_a_file_put_back_with_its_old_date_and_size_is_noticed(
     assert path.stat().st_size == len(data)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert project.run().counts()[0] == {"layers": 2}
+
+
+def test_keypoints_put_beside_a_video_later_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows.seen, "_COARSEST_CLOCK_S", 0)
+    store, video = Store(tmp_path / "store"), tmp_path / "dance.mp4"
+    write_video(video, np.zeros((2, HEIGHT, WIDTH, 3), np.uint8), 24.0)
+    keypoints = {"format": "coco17", "keypoints": np.ones((2, 17, 3)).tolist()}
+    counts = []
+    for _ in range(2):
+        counts.append(total(ingest.ingest_sessions([video], CAPTURES, store, dry_run=False)).counts())
+        keypoints_file(video).write_text(json.dumps(keypoints))
+    assert counts == [({"frames": 1}, {}), ({"skeleton": 1}, {"frames": 1})]
+
+
+def test_every_kind_that_inputs_come_to_has_its_version_remembered() -> None:
+    kinds = {value.KIND for value in vars(records).values() if hasattr(value, "KIND")}
+    assert set(flows.seen.VERSIONS) == kinds - {"latents"}  # which training makes
 
 
 def test_what_was_written_just_now_is_looked_at_again(project: Project) -> None:
