@@ -161,8 +161,9 @@ def _build_object(name: str, job: ObjectJob) -> Outcome:
     try:
         if job.dry_run and not job.source.is_here(name):
             return Outcome(planned=_unfetched(name, job.config))
+        file = job.source.digest(name)  # first: what is edited meanwhile must not get its new bytes' key
         mesh, provenance = job.source.load(name)
-        item = Item(name, mesh, job.source.digest(name), digest_geometry(mesh), provenance)
+        item = Item(name, mesh, file, digest_geometry(mesh), provenance)
         recipes = object_recipes(item, job.config)
         previous = _previous_keys(job.previous.get(session))
         wanted = [recipes[kind] for kind in KINDS if kind in job.config.only]

@@ -96,7 +96,7 @@ def motion_window(
 def compose(motion: Motion) -> tuple[Clip, Mapping[str, str]]:
     """Return a session's clip with one camera, no video, and the object and background that are wanted."""
     folder = SessionFolder(motion.session)
-    clip, digests = folder.load(), folder.digests()
+    digests, clip = folder.digests(), folder.load()  # in this order, see `flows.ingest`
     camera = motion.camera or next(iter(clip.cameras))
     if camera not in clip.cameras:
         known = ", ".join(clip.cameras)
@@ -105,8 +105,8 @@ def compose(motion: Motion) -> tuple[Clip, Mapping[str, str]]:
     if motion.glb is not None:
         if not objects:
             raise InputError(f"{motion.session}: no object to replace", code="config")
-        mesh, provenance = read_object(motion.glb, centred=True)
         digest = digest_asset(motion.glb)
+        mesh, provenance = read_object(motion.glb, centred=True)
         first = replace(
             objects[0], mesh=moved_to(mesh, objects[0].mesh), digest=digest, provenance=provenance
         )

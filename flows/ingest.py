@@ -144,7 +144,8 @@ def _ingest_session(path: Path, job: IngestJob) -> Outcome:
         session = source.id
         if is_dexycb(path) and job.published is not None:
             job = replace(job, hands=job.published.models, hand_model=job.published.digest)
-        return ingest_clip(source.load(), source.digests(), job)
+        digests = source.digests()  # first: what is edited meanwhile must not get its new bytes' key
+        return ingest_clip(source.load(), digests, job)
     except ValueError as error:  # an InputError says what is wrong with a file, others what cannot be drawn
         return set_aside(session or session_name(path), error, session=session, path=str(path.resolve()))
 

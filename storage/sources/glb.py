@@ -136,8 +136,11 @@ class GlbFolder:
 
 
 def digest_asset(path: Path, limits: GlbLimits = USUAL_LIMITS) -> str:
-    """Return the sha256 of a file's bytes and of those of the files it refers to."""
-    digest = digest_file(path)
+    """Return the sha256 of a file's bytes and those of the files it refers to; InputError where it is not."""
+    try:
+        digest = digest_file(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", code="missing-file") from error
     beside = _external_files(path, limits)
     if not beside:
         return digest

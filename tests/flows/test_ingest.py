@@ -5,11 +5,13 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
+import storage.sources.session
 from flows.ingest import IngestConfig, finish, ingest_sessions, join
 from flows.outcome import Outcome
 from flows.sessions import find_sessions
@@ -18,6 +20,9 @@ from render.layers import LayersConfig
 from render.six_views import SixViewConfig
 from storage.dataset import Dataset
 from storage.manifest import update
+from storage.records import ObjectData
+from storage.sources.glb import read_object
+from storage.sources.glb_writer import write_glb
 from storage.sources.session_writer import write_session
 from storage.store import Store
 from storage.video import write_video
@@ -72,6 +77,31 @@ def test_refitted_hands_rebuild_layers_alone(
     assert outcome.counts() == ({"layers": 2}, {"object": 1, "frames": 2})
     for planned in outcome.missing:
         assert re.fullmatch("changed: inputs.hands: [0-9a-f]{8} → [0-9a-f]{8}", planned.reason)
+
+
+def test_a_mesh_edited_while_it_is_read_is_read_again_by_the_next_ingest(
+    make_session: MakeSession, config: IngestConfig, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make_session("cup-1")
+    mesh = session / "objects" / "box.glb"
+    before, grey = mesh.read_bytes(), still_clip("grey").objects[0].mesh
+    write_glb(replace(grey, colors=grey.colors * np.float32(0.5)), mesh, copyright="CC0-1.0")
+    edited = mesh.read_bytes()
+    mesh.write_bytes(before)
+
+    def read_then_edit(*arguments: Any, **options: Any) -> Any:
+        read = read_object(*arguments, **options)
+        mesh.write_bytes(edited)
+        return read
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.sources.session, "read_object", read_then_edit)
+        run([session], config, store)
+    stores = store, Store(f"{store.root}-of-the-edited-alone")
+    keys = [run([session], config, each).rows[0].object_keys[0] for each in stores]
+    views = [ObjectData.read(each, key).views for each, key in zip(stores, keys, strict=True)]
+    assert keys[0] == keys[1]
+    assert np.array_equal(*views)
 
 
 def test_a_video_of_another_length_sets_that_session_aside_alone(
