@@ -144,7 +144,8 @@ def digest_asset(path: Path, limits: GlbLimits = USUAL_LIMITS) -> str:
     beside = _external_files(path, limits)
     if not beside:
         return digest
-    names = {file.name: digest_file(file) if file.is_file() else "" for file in beside}
+    folder = path.parent.resolve()
+    names = {str(file.relative_to(folder)): digest_file(file) if file.is_file() else "" for file in beside}
     return digest_json({"file": digest, "beside": names})
 
 

@@ -193,6 +193,17 @@ def test_gltf_with_files_beside_it(tmp_path: Path, builder: "Builder") -> None:
     assert digest_asset(path) != before
 
 
+def test_each_of_two_files_of_one_name_in_different_folders_counts(tmp_path: Path) -> None:
+    path, uris = tmp_path / "a.gltf", ("body/skin.png", "lid/skin.png")
+    path.write_text(json.dumps({"asset": {"version": "2.0"}, "images": [{"uri": uri} for uri in uris]}))
+    digests = {digest_asset(path)}
+    for uri in uris:
+        (tmp_path / uri).parent.mkdir()
+        (tmp_path / uri).write_bytes(b"a picture")
+        digests.add(digest_asset(path))
+    assert len(digests) == 3
+
+
 @pytest.mark.parametrize("kept", [0, 3, 11, 19, 40, 200, -1])
 def test_truncated_file_is_quarantined(tmp_path: Path, mesh: Mesh, kept: int) -> None:
     path = tmp_path / "cut.glb"
