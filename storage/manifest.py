@@ -203,11 +203,18 @@ def _parse(data: bytes, root: str, name: str) -> Manifest:
     file = f"{root}/{manifest_name(name)}"
     try:
         # Not splitlines: names may hold characters that Unicode counts as line ends.
-        lines = [json.loads(line) for line in data.decode().split("\n") if line]
+        texts = [line for line in data.decode().split("\n") if line]
+        lines = [json.loads(text) for text in texts]
         found = lines[0]["schema_version"]
         if found != SCHEMA_VERSION:
             advice = "delete it and build or ingest again: its records stay, so that takes little time"
             message = f"{file}: schema_version: found {found}, wanted {SCHEMA_VERSION} ({advice})"
+            raise InputError(message, code="manifest")
+        version = _version(f"{text}\n" for text, line in zip(texts, lines, strict=True) if "clip" in line)
+        if version != lines[0]["version"]:
+            wanted = lines[0]["version"]
+            copy = manifest_name(f"{name.partition('@')[0]}@{wanted}")
+            message = f"{file}: version: found clips of {version}, wanted those of {wanted} (copy: {copy})"
             raise InputError(message, code="manifest")
         rows = tuple(ClipRow.from_json(line["clip"]) for line in lines if "clip" in line)
         entries = tuple(Quarantined(**line["quarantined"]) for line in lines if "quarantined" in line)

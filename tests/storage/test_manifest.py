@@ -1,6 +1,7 @@
 """Manifests: versions, splits, and what is replaced."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,23 @@ def test_unknown_dataset_names_those_there_are(store: Store) -> None:
     for name in ("../x", "", "@1", "x@", ".x"):
         with pytest.raises(InputError, match="plain name"):
             Manifest(name).write(store)
+
+
+@pytest.mark.parametrize("damage", [lambda clips: clips[:-1], lambda clips: [clips[0], *clips]])
+def test_a_manifest_that_lost_clips_at_the_end_of_a_line_is_not_taken_for_a_smaller_one(
+    store: Store, damage: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    manifest = Manifest("demo", (ROW, replace(ROW, id="take/side", camera="side")))
+    manifest.write(store)
+    path = store.root / "datasets" / "demo.jsonl"
+    head, *clips = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([head, *damage(clips)]))
+    copy = f"datasets/demo/{manifest.version}.jsonl"
+    with pytest.raises(InputError, match=rf"demo\.jsonl: version: found clips of \w+, .* \(copy: {copy}\)"):
+        Manifest.read(store, "demo")
+    with pytest.raises(InputError, match="found clips of"):
+        update(store, "demo", lambda found: found)
+    assert Manifest.read(store, f"demo@{manifest.version}").rows == manifest.rows
 
 
 @pytest.mark.parametrize(
