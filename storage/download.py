@@ -219,6 +219,8 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _TryAgain("another process is fetching it") from error
+        if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
+            raise _TryAgain("another process has put it in place since", pause_s=0)
         yield file
 
 

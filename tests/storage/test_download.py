@@ -1,9 +1,11 @@
 """Downloads from a server that misbehaves: nothing is in place unless it is whole, and nothing is lost."""
 
+import fcntl
 import hashlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -138,6 +140,21 @@ def test_only_http_is_spoken(tmp_path: Path, url: str) -> None:
     with pytest.raises(InputError) as error:
         Downloader(CONFIG).fetch(url, tmp_path / "file.glb", accept)
     assert error.value.code == "refused"
+
+
+def test_a_file_put_in_place_while_another_process_waits_for_it_stays_whole(
+    server: ObjaverseServer, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finished_first(file: BinaryIO, operation: int) -> None:
+        """Get the lock from a process that has just renamed what it wrote, the file that is open here."""
+        file.write(CONTENT)
+        file.flush()
+        target.with_name(f".{target.name}.part").replace(target)
+
+    monkeypatch.setattr(fcntl, "flock", finished_first)
+    fetch(server, target)
+    assert target.read_bytes() == CONTENT
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_threads_that_want_one_file_get_one_file(server: ObjaverseServer, target: Path) -> None:
