@@ -152,12 +152,16 @@ def layers_recipe(
 ) -> Recipe:
     """Return the recipe of a layers record from a clip's part digests (of its camera, hands and objects).
 
-    Of an object it takes the geometry and the motion: layers show no colours.
+    Of an object it takes the geometry and the motion: layers show no colours. Which is the first counts too,
+    because the record holds its motion: `digests` has them in their order.
     """
     inputs = {"camera": digests[f"cameras/{camera}"], **_motion(digests, "geometry")}
     if "hands" in digests:
         inputs["hand_model"] = hand_model
     settings = {**config.model_dump(mode="json"), "crop": asdict(crop)}
+    moving = [part for part in digests if part.endswith("/motion")]
+    if len(moving) > 1:
+        settings["first_object"] = moving[0].split("/")[1]
     return Recipe(LayersData.KIND, LayersData.VERSION, inputs, settings)
 
 

@@ -79,6 +79,25 @@ def test_refitted_hands_rebuild_layers_alone(
         assert re.fullmatch("changed: inputs.hands: [0-9a-f]{8} → [0-9a-f]{8}", planned.reason)
 
 
+def test_layers_hold_the_motion_of_another_first_object(
+    config: IngestConfig, store: Store, tmp_path: Path
+) -> None:
+    clip = still_clip("two")
+    (box,) = clip.objects
+    moved = box.world_from_object.copy()
+    moved[:, 0, 3] = 0.1
+    clip = replace(clip, objects=(box, replace(box, name="other", world_from_object=moved)))
+    write_session(tmp_path / "two", clip, {})
+    places = []
+    for _ in range(2):
+        (row, *_) = run([tmp_path / "two"], config, store).rows
+        places.append(store.open("layers", str(row.layers_key)).read("world_from_object")[0, 0, 3])
+        described = yaml.safe_load((tmp_path / "two" / "session.yaml").read_text())
+        described["objects"] = dict(reversed(described["objects"].items()))
+        (tmp_path / "two" / "session.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
+    np.testing.assert_allclose(places, [0, 0.1], atol=1e-7)
+
+
 def test_a_mesh_edited_while_it_is_read_is_read_again_by_the_next_ingest(
     make_session: MakeSession, config: IngestConfig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
