@@ -140,8 +140,8 @@ class DexYcbSequence:
             for serial in self._serials
         }
         pose_m, pose_y = self._poses
-        shape = self._shape
-        parts["hands"] = digest_arrays({"pose_m": pose_m, "shape": shape, "upright": np.array(upright)})
+        hand = {f"{self._meta.mano_sides[0]}_pose_m": pose_m, "shape": self._shape}
+        parts["hands"] = digest_arrays({**hand, "upright": np.array(upright)})
         name = self._object_name
         parts[f"objects/{name}/mesh"] = digest_obj(self._mesh_path)
         parts[f"objects/{name}/motion"] = digest_arrays({"pose_y": pose_y, "upright": np.array(upright)})

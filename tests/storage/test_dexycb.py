@@ -118,6 +118,10 @@ def test_digests_follow_what_changed(sequence: Path) -> None:
     Image.new("RGB", (WIDTH, HEIGHT)).save(sequence / SERIALS[1] / "color_000002.jpg")
     after = DexYcbSequence(sequence, HANDS).digests()
     assert {part for part in before if before[part] != after[part]} == {"hands", f"videos/{SERIALS[1]}"}
+    meta = (sequence / "meta.yml").read_text()
+    (sequence / "meta.yml").write_text(meta.replace("- right", "- left"))
+    other_side = DexYcbSequence(sequence, HANDS).digests()
+    assert {part for part in after if after[part] != other_side[part]} == {"hands"}
 
 
 @pytest.mark.parametrize(
