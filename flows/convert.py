@@ -5,7 +5,6 @@ on an arc before it, and videos are rendered.  What comes out is an ordinary ses
 """
 
 import itertools
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,7 @@ from pydantic import BaseModel, Field
 from flows.batches import map_items
 from flows.outcome import set_aside
 from flows.sources import Hands, load_hands
-from flows.stamps import write_stamp
-from flows.synthesize import STAMP, Synthesized, is_current, join
+from flows.synthesize import Synthesized, is_current, join, put_session
 from render.frames import FramesConfig, render_frames
 from render.hands.skin import skin_colors
 from render.scene import Clip, HandMotion, ObjectMotion
@@ -30,7 +28,6 @@ from storage.digests import digest_file, digest_tree
 from storage.errors import InputError
 from storage.sources import graspxl, hot3d, taco
 from storage.sources.hand_parameters import HandArrays, move_hand, rest_wrist
-from storage.sources.session_writer import write_session
 
 Format = Literal["taco", "hot3d", "graspxl"]
 UP: Mapping[Format, tuple[float, float, float]] = {"taco": taco.UP, "hot3d": hot3d.UP, "graspxl": graspxl.UP}
@@ -99,11 +96,7 @@ def convert_recording(
         name: render_frames(clip, camera, hands.models, frames, clip.backgrounds[name], skin)
         for name, camera in clip.cameras.items()
     }
-    if folder.exists():
-        shutil.rmtree(folder)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    write_session(folder, clip, videos)
-    write_stamp(folder / STAMP, inputs)
+    put_session(folder, clip, videos, inputs)
     return Synthesized((folder,), (folder,))
 
 

@@ -4,11 +4,13 @@ A session that is there already, made of the same object, hands and settings, is
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field, model_validator
 
 from flows.batches import map_items
@@ -18,6 +20,7 @@ from flows.stamps import changes, write_stamp
 from render.frames import FramesConfig, render_frames
 from render.hands.model import HandModel
 from render.hands.skin import skin_colors
+from render.scene import Clip
 from render.synthesis import SynthesisConfig, SyntheticObject, SyntheticSession, synthesize_clip
 from render.trajectories import seed_generator
 from storage.manifest import Quarantined
@@ -160,10 +163,25 @@ def write(folder: Path, session: SyntheticSession, inputs: Mapping[str, Any], jo
         name: render_frames(clip, camera, job.hands, config, clip.backgrounds[name], skin)
         for name, camera in clip.cameras.items()
     }
+    put_session(folder, clip, videos, inputs)
+
+
+def put_session(
+    folder: Path, clip: Clip, videos: Mapping[str, Iterable[NDArray[np.uint8]]], inputs: Mapping[str, Any]
+) -> None:
+    """Write a session, and the stamp of what it is made of, in place of an outdated one.
+
+    Both appear at once: a run that is killed leaves nothing that the next would not know as made here.
+    """
+    fresh, outdated = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
+    for rubbish in (fresh, outdated):
+        shutil.rmtree(rubbish, ignore_errors=True)
+    write_session(fresh, clip, videos)
+    write_stamp(fresh / STAMP, inputs)
     if folder.exists():
-        shutil.rmtree(folder)
-    write_session(folder, clip, videos)
-    write_stamp(folder / STAMP, inputs)
+        folder.rename(outdated)
+    fresh.rename(folder)
+    shutil.rmtree(outdated, ignore_errors=True)
 
 
 def _simulate(number: int, name: str, digest: str, job: SynthesizeJob) -> SyntheticSession:

@@ -3,13 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+import flows.synthesize
 from flows.convert import ConvertConfig, convert_recordings, on_stage
 from flows.sources import load_hands
+from flows.synthesize import is_current, put_session
 from render.camera import project
 from render.transforms import transform
 from storage.sources.session import SessionFolder
 from storage.sources.taco import UP, read_taco
+from tests.flows.conftest import still_clip
 from tests.recordings import NUM_FRAMES, write_hot3d, write_taco
 
 SMALL = ConvertConfig(width=48, height=32, num_cameras=2)
@@ -49,6 +53,24 @@ def test_a_recording_becomes_a_session_once(tmp_path: Path) -> None:
     every_other = SMALL.model_copy(update={"stride": 2, "num_cameras": 1})
     again = convert_recordings("taco", [recording], every_other, out)
     assert SessionFolder(again.made[0]).load().num_frames == 2
+
+
+def test_a_session_of_a_run_killed_before_its_stamp_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    folder, clip = tmp_path / "cup", still_clip("cup")
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.synthesize, "write_stamp", killed)
+        with pytest.raises(KeyboardInterrupt):
+            put_session(folder, clip, {}, {"seed": 1})
+    assert not is_current(folder, {"seed": 1})
+    for seed in (1, 2):
+        put_session(folder, clip, {}, {"seed": seed})
+        assert is_current(folder, {"seed": seed})
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_bad_recording_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
