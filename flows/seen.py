@@ -6,8 +6,10 @@ It is a cache: deleting it costs time and nothing else.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,10 +90,11 @@ def files_below(folder: Path) -> list[Path]:
     while pending:
         current = pending.pop()
         found.append(current)
-        real = str(current.resolve())
-        if current.is_dir() and real not in met:
+        real = os.path.realpath(current)  # Path.resolve fails on a link to itself
+        if real not in met and os.path.isdir(current):
             met.add(real)
-            pending += current.iterdir()
+            with suppress(OSError):  # gone meanwhile, or not to be read: whoever opens the input says so
+                pending += current.iterdir()
     return found
 
 

@@ -8,6 +8,7 @@ what it cannot read without a word. Here whatever cannot be read raises InputErr
 import base64
 import contextlib
 import json
+import os
 import struct
 import time
 from collections.abc import Iterator
@@ -152,7 +153,7 @@ class Gltf:
     def external_path(self, uri: str) -> Path:
         """Return the file that a relative URI names; it must not leave the asset's folder."""
         folder = self.path.parent.resolve()
-        path = (folder / unquote(uri)).resolve()
+        path = Path(os.path.realpath(folder / unquote(uri)))  # Path.resolve fails on a link to itself
         if "://" in uri or not path.is_relative_to(folder):
             raise InputError(f"{self.path}: {uri}: outside the asset's own folder", code="unsafe-uri")
         return path

@@ -14,6 +14,7 @@ Poses where `valid` is false mean nothing and are read as zeros (hands) or the i
 """
 
 import logging
+import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -238,7 +239,7 @@ class SessionFolder:
         """Return the mesh file of an object; it must not leave the session's folder."""
         mesh = self.config.objects[name].mesh
         path = self.path / mesh
-        if "\0" in mesh or not path.resolve().is_relative_to(self.path.resolve()):
+        if "\0" in mesh or not Path(os.path.realpath(path)).is_relative_to(self.path.resolve()):
             found, key = repr(mesh), f"objects.{name}.mesh"
             raise InputError.mismatch(
                 self.path / "session.yaml",

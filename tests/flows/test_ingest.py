@@ -98,6 +98,17 @@ def test_layers_hold_the_motion_of_another_first_object(
     np.testing.assert_allclose(places, [0, 0.1], atol=1e-7)
 
 
+def test_a_link_to_itself_ends_no_run(make_session: MakeSession, config: IngestConfig, store: Store) -> None:
+    odd, broken = make_session("odd"), make_session("broken")
+    (odd / "notes").symlink_to("notes")
+    mesh = broken / "objects" / "box.glb"
+    mesh.unlink()
+    mesh.symlink_to("box.glb")
+    outcome = run([odd, broken], config, store)
+    assert {row.session for row in outcome.rows} == {"odd"}
+    assert [(entry.input, entry.code) for entry in outcome.quarantined] == [("broken", "missing-file")]
+
+
 def test_a_mesh_edited_while_it_is_read_is_read_again_by_the_next_ingest(
     make_session: MakeSession, config: IngestConfig, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

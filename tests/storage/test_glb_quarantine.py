@@ -187,6 +187,9 @@ def test_gltf_with_files_beside_it(tmp_path: Path, builder: "Builder") -> None:
     path = tmp_path / "a.gltf"
     path.write_text(json.dumps(tree))
     assert code_of(path) == "missing-file"
+    (tmp_path / "the data.bin").symlink_to("the data.bin")
+    assert code_of(path) == "missing-file"
+    (tmp_path / "the data.bin").unlink()
     before = digest_asset(path)
     (tmp_path / "the data.bin").write_bytes(builder.TRIANGLE.tobytes())
     assert np.array_equal(load_glb(path).vertices, builder.TRIANGLE)
