@@ -1,5 +1,6 @@
 """Where hands and objects come from; when nobody says otherwise, the procedural ones."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def procedural_folder(folder: Path, count: int, seed: int) -> Path:
         kind = OBJECT_KINDS[index % len(OBJECT_KINDS)]
         path = target / f"{index:03d}-{kind}.glb"
         if not path.is_file():
-            staging = path.with_suffix(".part")
+            staging = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.part")  # another run may write it too
             write_glb(
                 procedural_object(kind, seed_generator(f"{seed}:{index}")), staging, copyright="CC0-1.0"
             )

@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import flows.sources
 from flows.build import BuildConfig, build_objects, finish, open_source
 from flows.outcome import Outcome
+from flows.sources import procedural_folder
 from render.layers import LayersConfig
 from render.procedural_objects import procedural_object
+from render.scene import Mesh
 from render.six_views import SixViewConfig
 from render.trajectories import seed_generator
 from storage.dataset import Dataset
 from storage.download import DownloadConfig
+from storage.sources.glb import load_glb
 from storage.sources.glb_limits import GlbLimits
 from storage.sources.glb_writer import encode_glb, write_glb
 from storage.sources.objaverse import ObjaverseConfig
@@ -81,6 +85,19 @@ def test_clips_can_be_read(config: BuildConfig, store: Store) -> None:
     assert window.mask.any(axis=(1, 2)).all()
     assert (window.frames[:, 0, 0] == window.background[0, 0]).all()
     assert (window.background == window.background[0, 0]).all()
+
+
+def test_two_builds_may_write_the_procedural_objects_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_while_another_does(mesh: Mesh, path: Path, **options: str) -> None:
+        write_glb(mesh, path, **options)
+        monkeypatch.setattr(flows.sources, "write_glb", write_glb)
+        procedural_folder(tmp_path, 1, seed=0)
+
+    monkeypatch.setattr(flows.sources, "write_glb", write_while_another_does)
+    (file,) = procedural_folder(tmp_path, 1, seed=0).iterdir()
+    assert len(load_glb(file).faces)
 
 
 def test_a_second_build_builds_nothing(config: BuildConfig, store: Store) -> None:
