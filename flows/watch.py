@@ -60,16 +60,27 @@ def follow(folder: Path, parameters: Mapping[str, Any], settle_s: float) -> Iter
     """Tell the server of a folder's sessions, for ever; yield what people are to know of it."""
     watcher = Watcher(folder, settle_s)
     while True:
-        sessions = watcher.look()
-        names = ", ".join(path.name for path in sessions)
-        try:
-            if sessions:
-                announce(sessions, folder, parameters)
-                watcher.told(sessions)
-                yield f"{names}: the server has been told"
-        except (OSError, WebSocketException) as error:
-            yield f"{names}: the server cannot be told yet: {one_line(error)}"
+        yield from _news(watcher, parameters)
         time.sleep(max(settle_s / 4, 0.1))
+
+
+def _news(watcher: Watcher, parameters: Mapping[str, Any]) -> Iterator[str]:
+    """Tell the server what is new; a folder or server that is out of reach is tried again the next time."""
+    try:
+        sessions = watcher.look()
+    except OSError as error:
+        yield f"{watcher.folder}: cannot be looked at now: {one_line(error)}"
+        return
+    if not sessions:
+        return
+    names = ", ".join(path.name for path in sessions)
+    try:
+        announce(sessions, watcher.folder, parameters)
+    except (OSError, WebSocketException) as error:
+        yield f"{names}: the server cannot be told yet: {one_line(error)}"
+    else:
+        watcher.told(sessions)
+        yield f"{names}: the server has been told"
 
 
 def announce(sessions: list[Path], folder: Path, parameters: Mapping[str, Any]) -> None:

@@ -9,9 +9,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner, Result
 
 import flows.seen
+import flows.watch
 from flows import ingest
 from flows.cli import app
-from flows.watch import Watcher
+from flows.watch import Watcher, follow
 from storage.dataset import Dataset
 from storage.store import Store
 from tests.flows.conftest import MakeSession
@@ -90,6 +91,18 @@ def test_a_watched_session_is_news_once_it_is_whole_and_again_when_it_changes(
     assert watcher.look() == []
     time.sleep(0.2)
     assert watcher.look() == [session]
+
+
+def test_a_watched_folder_that_is_away_for_a_while_ends_no_watch(
+    make_session: MakeSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows.watch, "announce", lambda *_: None)
+    folder = make_session("a").parent
+    share = folder.rename(tmp_path / "away")
+    lines = follow(folder, {}, settle_s=0.0)
+    assert "cannot be looked at now" in next(lines)
+    share.rename(folder)
+    assert next(lines) == "a: the server has been told"
 
 
 def test_watching_wants_a_server(tmp_path: Path) -> None:
