@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from flows.batches import map_items
 from flows.build import SESSION_PREFIX
 from flows.outcome import Outcome, Planned, plan, set_aside, total
-from flows.records import layers_data, object_data, on_this_machine
+from flows.records import layers_data, object_data, off_centre, on_this_machine
 from flows.seen import Seen
 from flows.sessions import is_dexycb, open_session, session_files, session_name
 from flows.sources import Hands, load_hands
@@ -190,7 +190,9 @@ def _objects(clip: Clip, digests: Mapping[str, str], job: IngestJob) -> list[Pla
     planned = []
     for moving, previous_key in zip_longest(clip.objects, previous_keys[: len(clip.objects)]):
         mesh = digests[f"objects/{moving.name}/mesh"]
-        recipe = object_recipe(mesh, moving.name, moving.provenance, job.config.six_views)
+        recipe = object_recipe(
+            mesh, moving.name, moving.provenance, job.config.six_views, off_centre(moving.mesh)
+        )
         entry = plan(job.store, f"{clip.id}/{moving.name}", recipe, previous_key)
         if entry.reason and not job.dry_run:
             data = object_data(moving.name, moving.mesh, moving.provenance, job.config.six_views)

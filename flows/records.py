@@ -52,6 +52,12 @@ def object_data(name: str, mesh: Mesh, provenance: Mapping[str, str], config: Si
     )
 
 
+def off_centre(mesh: Mesh) -> tuple[int, ...]:
+    """Return where a mesh's middle is in its own frame, in ten-thousandths of its radius."""
+    _, scale_m, centre = canonicalize(mesh)
+    return tuple(np.round(centre / scale_m * 10_000).astype(int).tolist())
+
+
 def layers_data(
     clip: Clip, camera: Camera, hands: Mapping[str, HandModel], config: LayersConfig
 ) -> LayersData:

@@ -138,12 +138,22 @@ class SkeletonData(_RecordData):
     keypoints: NDArray[np.float32]  # [T, K, 3] column, row, confidence; pixels of the crop
 
 
-def object_recipe(mesh: str, name: str, provenance: Mapping[str, str], config: BaseModel) -> Recipe:
+def object_recipe(
+    mesh: str,
+    name: str,
+    provenance: Mapping[str, str],
+    config: BaseModel,
+    off_centre: tuple[int, ...] = (0, 0, 0),
+) -> Recipe:
     """Return the recipe of an object record from its mesh file's digest and the six views' config.
 
     Name and provenance count, because the record holds them: equal files under two licences are two records.
+    So does where the mesh's middle is in the frame that it moves in: a session's is the file's own, objects
+    that move at random are centred.
     """
     settings = {**config.model_dump(mode="json"), "origin": {"name": name, **provenance}}
+    if any(off_centre):
+        settings["off_centre"] = list(off_centre)
     return Recipe(ObjectData.KIND, ObjectData.VERSION, {"mesh": mesh}, settings)
 
 

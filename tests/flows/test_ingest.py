@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import storage.sources.session
+from flows.build import BuildConfig, build_objects, open_source
 from flows.ingest import IngestConfig, finish, ingest_sessions, join
 from flows.outcome import Outcome
 from flows.sessions import find_sessions
@@ -146,6 +147,22 @@ def test_a_video_of_another_length_sets_that_session_aside_alone(
     assert f"{NUM_FRAMES - 1} frames" in entry.reason
     assert f"{NUM_FRAMES} as in" in entry.reason
     assert {row.session for row in Dataset.open(store, config.dataset).rows()} == {"whole"}
+
+
+def test_an_object_in_its_own_frame_is_another_record_than_one_that_is_centred(
+    make_session: MakeSession, config: IngestConfig, store: Store, tmp_path: Path
+) -> None:
+    session, folder = make_session("cup-1"), tmp_path / "objects"
+    folder.mkdir()
+    box = still_clip("cup-1").objects[0].mesh
+    write_glb(replace(box, vertices=box.vertices + np.float32(0.3)), folder / "box.glb", copyright="CC0-1.0")
+    shutil.copy(folder / "box.glb", session / "objects" / "box.glb")
+    building = BuildConfig(objects=folder, only=("object",), six_views=config.six_views)
+    source = open_source(building, store)
+    (built,) = build_objects(["box"], source, building, store, dry_run=False).planned
+    ((own,), *_) = (row.object_keys for row in run([session], config, store).rows)
+    centres = [ObjectData.read(store, key).centre for key in (built.key, own)]
+    np.testing.assert_allclose(centres, [[0.0] * 3, [0.3] * 3], atol=1e-6)
 
 
 def test_sessions_with_one_object_share_its_record(
