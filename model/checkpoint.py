@@ -83,7 +83,9 @@ def load_checkpoint(path: Path, state: TrainingState) -> int:
     position = read_position(path)
     try:
         state.network.load_state_dict(load_file(path / "network.safetensors"))
-        state.optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
+        # By way of the CPU: the GPU it was saved from may be another process', or not be there.
+        moments = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+        state.optimizer.load_state_dict(moments)
         if state.ema is not None:
             averaged = load_file(path / "ema.safetensors")
             for name, shadow in zip(state.trained, state.ema.shadow_params, strict=True):
