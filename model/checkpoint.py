@@ -1,7 +1,7 @@
 """Checkpoints of a training run: whole or not at all, newest kept, nothing that can run code when read.
 
 A checkpoint is a folder `step-00000042`: `network.safetensors`, `ema.safetensors` (what is averaged),
-`optimizer.pt` (tensors and numbers) and `state.json` (position and config). Draws and noise depend on
+`optimizer.pt` (tensors and numbers) and `state.json` (position and settings). Draws and noise depend on
 (seed, step) alone, so this is all that an exact continuation needs.
 """
 
