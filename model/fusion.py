@@ -79,7 +79,10 @@ class ReferenceAttention(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def project(self, references: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """f_1 … f_8 [b, r, C, h, w] → keys and values [b, a, r·h·w, C/a], zero for absent references."""
+        """f_1 … f_8 [b, r, C, h, w] → keys and values [b, a, r·h·w, C/a], zero for absent references.
+
+        A zero key still has its share exp(0) of the softmax: a mask would take it away, flash attention too.
+        """
         tokens = self.norm(references.flatten(3).mT) * present[:, :, None, None]  # [b, r, h·w, C]
         tokens = tokens.flatten(1, 2)
         return self._split(self.to_k(tokens)), self._split(self.to_v(tokens))
