@@ -22,7 +22,7 @@ from storage.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-RESUMABLE = {  # settings that a resumed run may change: the results change by rounding at most
+RESUMABLE = {  # what a resumed run may change: its length, and what changes results by rounding alone
     "iterations", "checkpoint_every", "keep", "log_every", "device", "threads", "read_ahead", "cache_gib",
     "memory_estimate", "validation", "accumulate", "clip_threads", "gradient_checkpointing", "stored_latents",
 }  # fmt: skip
