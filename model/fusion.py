@@ -127,6 +127,6 @@ class ReferenceFusion(nn.Module):
 
 def _beside(own: Tensor, references: Tensor) -> Tensor:
     """A frame's own tokens [b·t, a, k, e] and its clip's [b, a, m, e] → [b·t, a, k + m, e]."""
-    t = len(own) // len(references)
-    repeated = references[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1)
-    return torch.cat([own, repeated], dim=2)
+    own = own.unflatten(0, (len(references), -1))  # [b, t, a, k, e]
+    repeated = references[:, None].expand(-1, own.shape[1], -1, -1, -1)  # takes no memory
+    return torch.cat([own, repeated], dim=3).flatten(0, 1)

@@ -34,7 +34,7 @@ class Run:
     def __init__(
         self, config: TrainConfig, folder: Path, model: dict[str, Any], *, resume: bool, writes: bool
     ) -> None:
-        """model: `model_settings` of what is trained. Of several processes that train together, one writes."""
+        """model: its settings (`model_settings`). Of several processes that train together, one writes."""
         self.config, self.folder, self.writes = config, folder, writes
         self.settings = config.model_dump(mode="json") | model
         self.model, self.checkpoints = folder / "model", folder / "checkpoints"
@@ -108,7 +108,9 @@ def model_settings(pipeline: ManiVideoPipeline) -> dict[str, Any]:
 
     A run's config names the model's file alone, which may be another by the time of a resume.
     """
-    parts = {"network": pipeline.network, "codec": pipeline.codec, "schedule": pipeline.scheduler}
+    parts: dict[str, Any] = {
+        "network": pipeline.network, "codec": pipeline.codec, "schedule": pipeline.scheduler,
+    }  # fmt: skip
     settings: dict[str, Any] = {}
     for name, part in parts.items():
         public = {key: value for key, value in part.config.items() if not key.startswith("_")}
