@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field
 
-from flows.generate import load_pipeline
+from flows.generate import Precision, load_pipeline
 from flows.pictures import (
     Picture,
     column,
@@ -61,6 +61,8 @@ class EvaluationConfig(BaseModel, frozen=True, extra="forbid"):
     """At most so many of them; null: all."""
     sampling: EvaluateConfig = EvaluateConfig()
     """What is generated of each clip."""
+    precision: Precision = "float32"
+    """Arithmetic and weights of the network; the codec stays float32."""
     metrics: MetricsConfig = MetricsConfig()
     """What is measured of it."""
 
@@ -76,7 +78,7 @@ class Evaluation:
 
 def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_dir: Path) -> Evaluation:
     """Generate and compare the clips of a split, and write what people look at."""
-    pipeline = load_pipeline(model_dir)
+    pipeline = load_pipeline(model_dir, config.precision)
     dataset = Dataset.open(store, config.dataset, layers=pipeline.network.settings.num_layers)
     rows = dataset.rows(config.split)[: config.max_clips]
     if not rows:

@@ -28,6 +28,8 @@ from storage.sources.session import SessionFolder
 from storage.store import Store
 from storage.video import write_video
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 
 class GenerateConfig(BaseModel, frozen=True, extra="forbid"):
     """How a video is generated."""
@@ -36,6 +38,8 @@ class GenerateConfig(BaseModel, frozen=True, extra="forbid"):
     """Dataset of the clip that is named."""
     sampling: EvaluateConfig = EvaluateConfig()
     """Length, steps and guidance."""
+    precision: Precision = "float32"
+    """Arithmetic and weights of the network; the codec stays float32, as pictures show what it rounds."""
     cpu_offload: bool = False
     """Keep network and codec on the CPU and move each to the GPU while it works: slower, less GPU memory."""
     ingest: IngestConfig = IngestConfig()
@@ -56,7 +60,7 @@ class Motion:
 
 def generate_clip(model_dir: Path, clip_id: str, config: GenerateConfig, store: Store, out: Path) -> int:
     """Generate a dataset's clip; return the number of frames written."""
-    pipeline = load_pipeline(model_dir, cpu_offload=config.cpu_offload)
+    pipeline = load_pipeline(model_dir, config.precision, cpu_offload=config.cpu_offload)
     dataset = Dataset.open(store, config.dataset, layers=pipeline.network.settings.num_layers)
     row = dataset.row(clip_id)
     return write_generated(pipeline, read_clip(dataset, row, config.sampling), row.fps, config, out)
@@ -64,7 +68,7 @@ def generate_clip(model_dir: Path, clip_id: str, config: GenerateConfig, store: 
 
 def generate_motion(model_dir: Path, motion: Motion, config: GenerateConfig, store: Store, out: Path) -> int:
     """Generate a session's motion seen by one of its cameras; return the number of frames written."""
-    pipeline = load_pipeline(model_dir, cpu_offload=config.cpu_offload)
+    pipeline = load_pipeline(model_dir, config.precision, cpu_offload=config.cpu_offload)
     first_object = read_picture(motion.first_object).copy() if motion.first_object else None
     window, fps = motion_window(motion, config, store, pipeline.network.settings.num_layers)
     return write_generated(pipeline, window, fps, config, out, first_object)
@@ -139,10 +143,13 @@ def _plate(motion: Motion, clip: Clip, camera: str) -> np.ndarray:
     raise InputError(f"{motion.session}: no plate of {camera}: name a background", code="config")
 
 
-def load_pipeline(model_dir: Path, *, cpu_offload: bool = False) -> ManiVideoPipeline:
-    """Load a saved model, on the GPU if there is one."""
+def load_pipeline(
+    model_dir: Path, precision: Precision = "float32", *, cpu_offload: bool = False
+) -> ManiVideoPipeline:
+    """Load a saved model, its network in some precision, on the GPU if there is one."""
     disable_progress_bar()
     pipeline = read_pipeline(model_dir)
+    pipeline.network.to(getattr(torch, precision))
     pipeline.set_progress_bar_config(disable=not stderr.is_terminal, desc="denoising", leave=False)
     if cpu_offload and torch.cuda.is_available():
         pipeline.enable_model_cpu_offload()

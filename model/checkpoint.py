@@ -1,7 +1,7 @@
 """Checkpoints of a training run: whole or not at all, newest kept, nothing that can run code when read.
 
 A checkpoint is a folder `step-00000042`: `network.safetensors`, `ema.safetensors` (what is averaged),
-`optimizer.pt` (tensors and numbers) and `state.json` (position and config). Draws and noise depend on
+`optimizer.pt` (tensors and numbers) and `state.json` (position and settings). Draws and noise depend on
 (seed, step) alone, so this is all that an exact continuation needs.
 """
 
@@ -83,7 +83,9 @@ def load_checkpoint(path: Path, state: TrainingState) -> int:
     position = read_position(path)
     try:
         state.network.load_state_dict(load_file(path / "network.safetensors"))
-        state.optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
+        # By way of the CPU: the GPU it was saved from may be another process', or not be there.
+        moments = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+        state.optimizer.load_state_dict(moments)
         if state.ema is not None:
             averaged = load_file(path / "ema.safetensors")
             for name, shadow in zip(state.trained, state.ema.shadow_params, strict=True):

@@ -6,7 +6,7 @@ Pictures are u8 sRGB with channels first; a codec takes them in [-1, 1].
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from model.clip_context import clip_context
+from model.codec import Codec
 from model.conditions import FIRST_OBJECT_SLOT, OBJECT_LAYER, Conditions
 from storage.dataset import ClipWindow
 
@@ -23,14 +24,6 @@ NUM_VIEWS = 6
 VIEW_BACKGROUND = 255  # white behind the object's views and its first-frame crop
 NO_LATENTS = np.zeros((0, 1, 1, 1), np.float32)
 NORMAL_STEPS = 127  # storage keeps whole steps of 1/127, so int8 loses nothing
-
-
-class Codec(Protocol):
-    """The picture codec as far as conditions need it."""
-
-    def encode(self, images: Tensor) -> Tensor:
-        """[n, 3, H, W] in [-1, 1] → latents [n, c, h, w]."""
-        ...
 
 
 @dataclass(frozen=True)

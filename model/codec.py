@@ -89,7 +89,8 @@ class VaeCodec(ModelMixin, ConfigMixin):
     @apply_forward_hook  # for enable_model_cpu_offload, which else moves a model in `forward` alone
     def encode(self, pictures: Tensor) -> Tensor:
         """[n, 3, H, W] in [-1, 1] → latents [n, c, h, w]: the mode, so that a picture has one latent."""
-        return self.autoencoder.encode(pictures).latent_dist.mode() * self.autoencoder.config.scaling_factor
+        posterior = self.autoencoder.encode(pictures.to(self.dtype)).latent_dist
+        return posterior.mode() * self.autoencoder.config.scaling_factor
 
     @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, NonNegativeFloat
 from torch import Tensor
 
 from model.clip_tensors import FrameTensors, ReferenceTensors, join, move, num_bytes, stack
@@ -39,7 +39,7 @@ class BatchConfig(BaseModel, frozen=True, extra="forbid"):
     """Frames anywhere in the clip (image stage), or in a row (temporal stage)."""
     stride: int = Field(default=1, ge=1)
     """Frames of the clip between neighbours of a window; smaller where the clip is too short for it."""
-    shares: dict[str, float] | None = None
+    shares: dict[str, NonNegativeFloat] | None = None
     """Relative share of each source, which must have clips where it is above 0; null: equal shares of the
     sources that the dataset has, as in the paper."""
     condition_dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -90,20 +90,21 @@ class Draws:
 
     def __init__(self, rows: Sequence[ClipRow], config: BatchConfig, seed: int) -> None:
         self.config, self.seed = config, seed
-        self.by_source: dict[str, list[ClipRow]] = {}
+        there: dict[str, list[ClipRow]] = {}
         for row in usable(rows, config.frames):
-            self.by_source.setdefault(row.source, []).append(row)
-        self.rows = [row for clips in self.by_source.values() for row in clips]
-        shares = config.shares or dict.fromkeys(self.by_source, 1.0)
-        unknown = sorted(set(self.by_source) - set(shares))
+            there.setdefault(row.source, []).append(row)
+        shares = config.shares or dict.fromkeys(there, 1.0)
+        unknown = sorted(set(there) - set(shares))
         if unknown:
             raise InputError(f"batch.shares: no share for source {', '.join(unknown)}", code="config")
-        lacking = sorted(name for name, share in shares.items() if share > 0 and name not in self.by_source)
-        of_each = np.array([shares[source] for source in self.by_source])
-        if lacking or not of_each.sum() > 0:
-            found = {source: len(clips) for source, clips in self.by_source.items()}
+        self.by_source = {source: clips for source, clips in there.items() if shares[source] > 0}
+        self.rows = [row for clips in self.by_source.values() for row in clips]  # those that may be drawn
+        lacking = sorted(name for name, share in shares.items() if share > 0 and name not in there)
+        if lacking or not self.by_source:
+            found = {source: len(clips) for source, clips in there.items()}
             wanted = f"clips of {', '.join(lacking)}" if lacking else "a share above 0 of one of them"
             raise InputError(f"batch.shares: found clips {found}, wanted {wanted}", code="config")
+        of_each = np.array([shares[source] for source in self.by_source])
         self.probabilities = of_each / of_each.sum()
         self.longest = (config.frames - 1) * config.stride + 1 if config.pick == "window" else config.frames
 

@@ -79,7 +79,10 @@ class ReferenceAttention(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def project(self, references: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """f_1 … f_8 [b, r, C, h, w] → keys and values [b, a, r·h·w, C/a], zero for absent references."""
+        """f_1 … f_8 [b, r, C, h, w] → keys and values [b, a, r·h·w, C/a], zero for absent references.
+
+        A zero key still has its share exp(0) of the softmax: a mask would take it away, flash attention too.
+        """
         tokens = self.norm(references.flatten(3).mT) * present[:, :, None, None]  # [b, r, h·w, C]
         tokens = tokens.flatten(1, 2)
         return self._split(self.to_k(tokens)), self._split(self.to_v(tokens))
@@ -124,6 +127,6 @@ class ReferenceFusion(nn.Module):
 
 def _beside(own: Tensor, references: Tensor) -> Tensor:
     """A frame's own tokens [b·t, a, k, e] and its clip's [b, a, m, e] → [b·t, a, k + m, e]."""
-    t = len(own) // len(references)
-    repeated = references[:, None].expand(-1, t, -1, -1, -1).flatten(0, 1)
-    return torch.cat([own, repeated], dim=2)
+    own = own.unflatten(0, (len(references), -1))  # [b, t, a, k, e]
+    repeated = references[:, None].expand(-1, own.shape[1], -1, -1, -1)  # takes no memory
+    return torch.cat([own, repeated], dim=3).flatten(0, 1)

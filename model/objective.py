@@ -7,7 +7,6 @@ Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
@@ -46,9 +45,7 @@ class Objective(nn.Module):
 
     def forward(self, clips: NoisedClips) -> Tensor:
         """Losses of the clips' frames [b, t]."""
-        # The temporal stage freezes all that encode runs, so leaving its gradient out changes nothing.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.stage != "temporal"):
-            encoded = self.network.encode(clips.conditions)
+        encoded = self.network.encode(clips.conditions)
         prediction = self.network(clips.z_t, clips.timestep, encoded)
         losses = weighted_loss(prediction, clips.target, clips.area, self.config.foreground_weight)
         if self.config.min_snr_gamma is not None:

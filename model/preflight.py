@@ -16,7 +16,7 @@ import torch
 from model.data import Draws, StepBatches
 from model.latents import StoredLatents
 from model.memory import estimate_memory, num_bytes, num_moment_bytes
-from model.run import Run
+from model.run import Run, model_settings
 from model.start import starting_pipeline
 from model.trainer import Trainer
 from model.training_config import TrainConfig
@@ -79,7 +79,8 @@ def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -
         check_disk(trainer, out_dir, findings)
     writes = trainer is None or trainer.accelerator.is_main_process
     with findings.noting():
-        run = Run(config, out_dir, resume=resume, writes=writes)
+        model = {} if trainer is None else model_settings(trainer.pipeline)
+        run = Run(config, out_dir, model, resume=resume, writes=writes)
     with findings.noting():
         layers = 7 if trainer is None else trainer.network.settings.num_layers
         dataset = Dataset.open(store, config.dataset, layers=layers)

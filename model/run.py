@@ -3,6 +3,7 @@
 A kill at any moment leaves whole checkpoints, and a log that has at least the steps of the newest one.
 """
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoint import checkpoints, load_checkpoint, prune_checkpoints, read_position, save_checkpoint
+from model.pipeline import ManiVideoPipeline
 from model.run_log import RunLog
 from model.trainer import Trainer
 from model.training_config import TrainConfig
@@ -20,18 +22,21 @@ from storage.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-RESUMABLE = {  # settings that a resumed run may change
+RESUMABLE = {  # what a resumed run may change: its length, and what changes results by rounding alone
     "iterations", "checkpoint_every", "keep", "log_every", "device", "threads", "read_ahead", "cache_gib",
-    "memory_estimate", "validation",
+    "memory_estimate", "validation", "accumulate", "clip_threads", "gradient_checkpointing", "stored_latents",
 }  # fmt: skip
 
 
 class Run:
     """The folder of a run."""
 
-    def __init__(self, config: TrainConfig, folder: Path, *, resume: bool, writes: bool) -> None:
-        """Of several processes that train together, one writes."""
+    def __init__(
+        self, config: TrainConfig, folder: Path, model: dict[str, Any], *, resume: bool, writes: bool
+    ) -> None:
+        """model: its settings (`model_settings`). Of several processes that train together, one writes."""
         self.config, self.folder, self.writes = config, folder, writes
+        self.settings = config.model_dump(mode="json") | model
         self.model, self.checkpoints = folder / "model", folder / "checkpoints"
         saved = checkpoints(self.checkpoints)
         if saved and not resume:
@@ -39,7 +44,7 @@ class Run:
                 f"{folder} holds a run already: resume it or name another folder", code="run-exists"
             )
         if saved:
-            self._check_config(saved[-1])
+            self._check_settings(saved[-1])
         elif self.model.exists():  # `finish` would replace what no run of ours made
             raise InputError(f"{self.model} is there already: name another folder", code="run-exists")
 
@@ -68,7 +73,7 @@ class Run:
         """Write a checkpoint and delete old ones; the log of its steps is on the disk before it is."""
         if log is not None:
             log.flush()
-            save_checkpoint(self.checkpoints, step, trainer.state, self.config.model_dump(mode="json"))
+            save_checkpoint(self.checkpoints, step, trainer.state, self.settings)
             prune_checkpoints(self.checkpoints, self.config.keep)
 
     def finish(self, trainer: Trainer) -> None:
@@ -86,14 +91,37 @@ class Run:
         staging.rename(self.model)
         sync(self.folder)
 
-    def _check_config(self, checkpoint: Path) -> None:
+    def _check_settings(self, checkpoint: Path) -> None:
         """Raise InputError naming each setting that differs from the checkpoint's and may not."""
         then: dict[str, Any] = read_position(checkpoint)["config"]
-        now = self.config.model_dump(mode="json")
         changed = [
-            f"{key} was {then.get(key)!r}, is {now[key]!r}"
-            for key in now
-            if key not in RESUMABLE and then.get(key) != now[key]
+            f"{key} was {then[key]!r}, is {value!r}"
+            for key, value in self.settings.items()
+            if key in then and key not in RESUMABLE and then[key] != value
         ]
         if changed:
             raise InputError(f"{checkpoint} is of other settings: {'; '.join(changed)}", code="checkpoint")
+
+
+def model_settings(pipeline: ManiVideoPipeline) -> dict[str, Any]:
+    """Settings of network, codec and noise schedule by dotted names, as JSON.
+
+    A run's config names the model's file alone, which may be another by the time of a resume.
+    """
+    parts: dict[str, Any] = {
+        "network": pipeline.network, "codec": pipeline.codec, "schedule": pipeline.scheduler,
+    }  # fmt: skip
+    settings: dict[str, Any] = {}
+    for name, part in parts.items():
+        public = {key: value for key, value in part.config.items() if not key.startswith("_")}
+        settings[name] = {"kind": type(part).__name__, **public}
+    return _dotted(json.loads(json.dumps(settings)))
+
+
+def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} → {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = prefix + key
+        flat |= _dotted(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat

@@ -23,7 +23,7 @@ class SamplingConfig(BaseModel, frozen=True, extra="forbid"):
     """How the pipeline generates."""
 
     num_inference_steps: int = Field(default=25, ge=1)
-    """Denoising steps."""
+    """Denoising steps; `ddim` takes each equally long, so it wants a divisor of the noise levels."""
     sampler: Literal["ddim", "euler", "dpm_solver++"] = "ddim"
     """Solver of the steps, on the noise levels that were trained with."""
     guidance_scale: float = Field(default=1.0, ge=0)

@@ -35,7 +35,7 @@ class ScheduleConfig(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _predictable(self) -> Self:
         if self.zero_terminal_snr and (self.prediction == "epsilon" or self.spacing == "leading"):
-            raise ValueError("zero_terminal_snr needs prediction: v_prediction and spacing: trailing")
+            raise ValueError("zero_terminal_snr needs a prediction other than epsilon, and spacing: trailing")
         return self
 
 

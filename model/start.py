@@ -22,6 +22,10 @@ def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:
         if config.stage == "temporal":
             pipeline.network.set_temporal(True)
         load_pretrained(pipeline, config.pretrained)
-    if pipeline.network.settings.with_temporal and config.batch.pick == "scattered":
+    settings = pipeline.network.settings
+    if settings.with_temporal and config.batch.pick == "scattered":
         raise InputError("the model has temporal layers: batch.pick must be 'window'", code="config")
+    if settings.with_temporal and config.batch.frames > settings.temporal.max_frames:
+        found, wanted = config.batch.frames, f"at most temporal.max_frames, {settings.temporal.max_frames}"
+        raise InputError(f"batch.frames: found {found}, wanted {wanted}", code="config")
     return pipeline

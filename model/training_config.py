@@ -110,3 +110,9 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
                 "pretrained.motion_modules has no place in this stage: it has no temporal layers"
             )
         return self
+
+    @model_validator(mode="after")
+    def _one_loss_to_scale(self) -> Self:
+        if self.precision == "float16" and self.clip_threads > 1:
+            raise ValueError("precision: float16 scales the loss of a whole batch: wanted clip_threads: 1")
+        return self

@@ -5,17 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from flows.generate import GenerateConfig, Motion, generate_motion
+from flows.generate import GenerateConfig, Motion, generate_motion, load_pipeline
 from model.config import ModelConfig
 from model.pipeline import build_pipeline
+from model.sampling import SamplingConfig
 from storage.config import load_config
 from storage.errors import InputError
 from storage.store import Store
 from storage.video import VideoFile
 from tests.flows.conftest import HEIGHT, NUM_FRAMES, WIDTH, MakeSession
+from tests.model.network.conftest import random_conditions
 
 TINY = Path(__file__).parents[2] / "configs" / "model" / "tiny.yaml"
 SMALL = ("network.tokens={channels: [4, 8], grid: 2, points: 2}", "network.guider.channels=[4, 4, 4, 8]")
@@ -49,3 +52,15 @@ def test_motion_alone_an_object_and_a_background_become_a_video(
     assert made["with"].path.read_bytes() != made["without"].path.read_bytes()  # f_8 is looked at
     with pytest.raises(InputError, match="no plate of side: name a background"):
         generate_motion(model, Motion(session, "side"), config, Store(tmp_path / "store"), tmp_path / "x.mp4")
+
+
+def test_a_network_of_half_precision_generates_nearly_the_same(tmp_path: Path) -> None:
+    build_pipeline(load_config(ModelConfig, TINY, SMALL)).save_pretrained(tmp_path)
+    plain, half = load_pipeline(tmp_path), load_pipeline(tmp_path, "bfloat16")
+    assert (half.network.dtype, half.codec.dtype) == (torch.bfloat16, torch.float32)
+    conditions, sampling = random_conditions(plain.network.settings), SamplingConfig(num_inference_steps=2)
+    wanted, found = (
+        pipeline(conditions, sampling, torch.Generator().manual_seed(0)).frames for pipeline in (plain, half)
+    )
+    assert wanted.std() > 0.01
+    np.testing.assert_allclose(found, wanted, atol=0.05)

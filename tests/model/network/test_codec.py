@@ -31,6 +31,16 @@ def test_vae_latents_have_the_configs_shape_and_one_value_a_picture():
     assert (codec.factor, codec.latent_channels) == (SMALL_VAE.factor, SMALL_VAE.latent_channels)
 
 
+def test_vae_of_half_precision_takes_pictures_as_they_are_stored():
+    codec = build_codec(SMALL_VAE)
+    pictures = torch.rand(1, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        wanted = codec.encode(pictures)
+        latents = codec.to(torch.bfloat16).encode(pictures)
+    assert latents.dtype == torch.bfloat16
+    assert (latents - wanted).square().mean() < 1e-2 * wanted.square().mean()
+
+
 def test_default_vae_is_stable_diffusion_15s():
     with torch.device("meta"):
         codec = build_codec(VaeConfig(kind="vae"))

@@ -11,9 +11,12 @@ from torch import nn
 from model.conditions import Conditions
 from model.config import ModelConfig
 from model.controlnet_baseline import ControlNetBaseline
+from model.objective import NoisedClips, Objective
 from model.pipeline import build_pipeline, read_pipeline
 from model.pretrained import PretrainedConfig, load_pretrained
 from model.sampling import SamplingConfig
+from model.schedule import build_scheduler
+from model.training_config import TrainConfig
 from storage.errors import InputError
 
 MakeConditions = Callable[..., Conditions]
@@ -68,6 +71,22 @@ def test_it_sees_composite_depth_and_the_front_view_and_nothing_else(
     front[:, 0] += 1.0
     for seen in (nearer, replace(conditions, references=front)):
         assert not torch.allclose(predict(baseline, seen), reference)
+
+
+def test_its_temporal_stage_trains_all_of_it(
+    config: ModelConfig,
+    baseline: ControlNetBaseline,
+    make_conditions: MakeConditions,
+    trained: Callable[[nn.Module], nn.Module],
+) -> None:
+    trained(baseline)
+    conditions = make_conditions(baseline.settings)
+    z_t, target = torch.randn(2, 1, 2, 12, 16, 16)
+    area = torch.ones(1, 2, 32, 32, dtype=torch.bool)
+    clips = NoisedClips(z_t, torch.full((1, 2), 500), target, area, conditions)
+    stage = TrainConfig(stage="temporal", dataset="none", init_from=Path("image"))
+    Objective(baseline, build_scheduler(config.schedule), stage)(clips).mean().backward()
+    assert [name for name, p in baseline.named_parameters() if p.grad is None] == []
 
 
 def test_public_weights_are_refused(config: ModelConfig) -> None:

@@ -61,7 +61,7 @@ def test_fine_sites_have_taps_alone():
     assert (coarse.attention is None, coarse.taps is None) == (False, True)
 
 
-def test_absent_references_have_no_keys_and_values(trained):
+def test_absent_references_have_zero_keys_and_values(trained):
     attention = trained(ReferenceAttention(C, heads=2))
     present = PRESENT.clone()
     present[0, 3] = False

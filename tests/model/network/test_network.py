@@ -88,7 +88,7 @@ def test_gradients_reach_every_parameter_of_every_box(small, trained, make_condi
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_first_training_step_moves_every_box_within_three(network, make_conditions, make_noisy):
+def test_three_training_steps_move_every_box(network, make_conditions, make_noisy):
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     for _ in range(3):  # behind a zero-initialised layer, gradients arrive once that layer has moved
@@ -191,7 +191,7 @@ def test_network_does_not_depend_on_the_order_of_the_points(network, trained, ma
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_absent_references_contribute_exactly_nothing(network, trained, make_conditions):
+def test_absent_references_have_no_tap_and_zero_keys_and_values(network, trained, make_conditions):
     trained(network)
     conditions = make_conditions(network.settings)
     with torch.no_grad():

@@ -47,6 +47,17 @@ def test_a_checkpoint_restores_weights_averages_and_moments(tmp_path: Path) -> N
     assert torch.equal(*moments)
 
 
+def test_a_checkpoint_from_a_gpu_is_read_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved, other = training_state(0), training_state(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+        path = save_checkpoint(tmp_path, 3, saved, {})
+    assert load_checkpoint(path, other) == 3
+    moments = [state.optimizer.state_dict()["state"][0]["exp_avg"] for state in (saved, other)]
+    assert moments[1].device.type == "cpu"
+    assert torch.equal(*moments)
+
+
 def test_an_interrupted_write_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = training_state(0)
     save_checkpoint(tmp_path, 1, state, {})

@@ -75,6 +75,17 @@ def test_named_shares_are_kept_and_a_source_without_clips_must_not_have_one(data
         Draws(no_human, BatchConfig(shares={"hoi": 0, "object": 0}), seed=0)
 
 
+def test_clips_without_a_share_are_neither_drawn_nor_prepared(dataset: Dataset) -> None:
+    rows = dataset.rows("train")
+    alone = Draws(rows, BatchConfig(shares={"hoi": 1, "object": 0, "human": 0}), seed=0)
+    assert {row.source for row in alone.rows} == {"hoi"}  # what is encoded, kept in memory and looked at
+    some, others = (
+        Draws(chosen, BatchConfig(shares={"hoi": 2, "object": 1, "human": 0}), seed=4)
+        for chosen in (rows, [row for row in rows if row.source != "human"])
+    )
+    assert [some(step, 0).row.id for step in range(50)] == [others(step, 0).row.id for step in range(50)]
+
+
 def test_windows_are_in_a_row_and_their_stride_shrinks_to_fit(dataset: Dataset) -> None:
     rows = dataset.rows("train")  # clips of six frames
     config = BatchConfig(frames=3, pick="window", stride=2)

@@ -1,0 +1,34 @@
+"""What a resumed run may change, and what would make it another run."""
+
+from pathlib import Path
+
+import pytest
+
+from model.config import ModelConfig
+from model.train import train
+from model.training_config import TrainConfig
+from storage.config import load_config, save_config
+from storage.errors import InputError
+from storage.store import Store
+
+
+def test_settings_that_change_rounding_alone_may_be_changed(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    begun = image_config.model_copy(update={"iterations": 1, "clip_threads": 2})
+    train(begun, store, tmp_path)
+    update = {"iterations": 2, "clip_threads": 1, "accumulate": 2, "gradient_checkpointing": True}
+    assert len(train(begun.model_copy(update=update), store, tmp_path, resume=True).losses) == 2
+
+
+def test_a_model_s_file_that_changed_since_is_noticed(
+    store: Store, image_config: TrainConfig, model_yaml: Path, tmp_path: Path
+) -> None:
+    model, run = tmp_path / "model.yaml", tmp_path / "run"
+    save_config(load_config(ModelConfig, model_yaml), model)
+    config = image_config.model_copy(update={"model": model, "iterations": 1})
+    train(config, store, run)
+    # The same weights would fit: nothing else would tell.
+    save_config(load_config(ModelConfig, model_yaml, ("schedule.prediction=v_prediction",)), model)
+    with pytest.raises(InputError, match=r"schedule\.prediction_type was 'sample', is 'v_prediction'$"):
+        train(config.model_copy(update={"iterations": 2}), store, run, resume=True)
