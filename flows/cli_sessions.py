@@ -22,7 +22,7 @@ from flows.options import (
     dask_address,
     overrides,
 )
-from flows.summary import print_outcome
+from flows.summary import print_outcome, require_usable
 from storage.config import load_config, with_absolute_paths
 from storage.errors import InputError
 
@@ -76,11 +76,13 @@ def refresh(
         seconds = time.monotonic() - started
         if as_json:
             print_json(result.as_json(seconds))
-            return
-        print_outcome(result.outcome, seconds, dry_run=dry_run)
-        if result.model is not None:
-            done = ("would be trained" if dry_run else "trained") if result.trained else "there already"
-            print_table("model", ("folder", ""), [(str(result.model), done)])
+        else:
+            print_outcome(result.outcome, seconds, dry_run=dry_run)
+            if result.model is not None:
+                done = ("would be trained" if dry_run else "trained") if result.trained else "there already"
+                print_table("model", ("folder", ""), [(str(result.model), done)])
+        if result.outcome.quarantined:  # an empty folder is no failure: sessions may still come
+            require_usable(result.outcome)
 
 
 def watch(

@@ -16,6 +16,11 @@ def report_outcome(outcome: "Outcome", seconds: float, *, dry_run: bool, as_json
         print_json(outcome.as_json(seconds))
     else:
         print_outcome(outcome, seconds, dry_run=dry_run)
+    require_usable(outcome)
+
+
+def require_usable(outcome: "Outcome") -> None:
+    """Exit 1 where no input was of use."""
     if not outcome.planned:
         fail(f"nothing usable: all {len(outcome.quarantined)} inputs were quarantined", FAILED)
 

@@ -110,3 +110,14 @@ def test_watching_wants_a_server(tmp_path: Path) -> None:
         result = manivideo("watch", tmp_path)
     assert result.exit_code == 2
     assert "PREFECT_API_URL" in result.stderr
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_refresh_fails_where_no_session_is_of_use_and_not_where_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "captures").mkdir()
+    command = ("refresh", tmp_path / "captures", "--store", tmp_path / "store")
+    assert manivideo(*command).exit_code == 0
+    (tmp_path / "captures" / "broken").mkdir()
+    (tmp_path / "captures" / "broken" / "session.yaml").write_text("name: broken\n")
+    result = manivideo(*command)
+    assert (result.exit_code, result.stderr.count("nothing usable")) == (1, 1)
