@@ -97,7 +97,8 @@ class Synthesized:
 
 def synthesize_sessions(numbers: list[int], config: SynthesizeConfig, out_dir: Path) -> Synthesized:
     """Make the sessions of some numbers below `out_dir`, where they are missing or outdated."""
-    folder = config.objects or procedural_folder(out_dir / "procedural", config.procedural, config.seed)
+    procedural = out_dir / ".procedural"  # hidden: all that is seen in a folder of sessions is one
+    folder = config.objects or procedural_folder(procedural, config.procedural, config.seed)
     hands = load_hands(config.mano)
     job = SynthesizeJob(config, out_dir, GlbFolder(folder), hands.models, hands.digest)
     results = map_items(
