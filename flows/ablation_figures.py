@@ -18,13 +18,12 @@ from flows.pictures import Picture, composite_picture, save_png
 from flows.stamps import changes, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
-from model.evaluate import generate, read_clip
+from model.evaluate import generate, read_clip, with_truth
 from model.figures import PICTURE_FIGURES, Figures, Metrics
 from model.pipeline import ManiVideoPipeline
 from render.occlusion import hidden_fingers
 from storage.dataset import ClipWindow, Dataset, dilate
 from storage.digests import digest_file
-from storage.errors import InputError
 from storage.manifest import ClipRow, Manifest
 from storage.store import Store
 
@@ -50,6 +49,7 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
     figures = {
         "parameters": pipeline.network.num_parameters(),
         "calibrated": metrics.calibrated,
+        "notes": metrics.notes,
         "tests": tests,
     }
     path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
@@ -69,9 +69,7 @@ def measure_test(
     name = config.tests[test]
     dataset = Dataset.open(store, name, layers=pipeline.network.settings.num_layers)
     folded, apart = Dataset.open(store, name), Dataset.open(store, name, layers=13)
-    rows = [row for row in dataset.rows("test") if row.has_hands]
-    if not rows:
-        raise InputError(f"dataset {name}: no clips of hands to test on", code="no-clips")
+    rows = with_truth([row for row in dataset.rows("test") if row.has_hands], name, metrics.notes)
     measured = []
     for number, row in enumerate(rows):
         window = read_clip(dataset, row, config.sampling)

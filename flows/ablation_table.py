@@ -79,6 +79,7 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
         "calibrated": {
             metric: all(found["calibrated"][metric] for found in figures.values()) for metric in METRICS
         },
+        "notes": {note: text for found in figures.values() for note, text in found["notes"].items()},
         "config": config.model_dump(mode="json"),
     }
     (out_dir / "results.json").write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")

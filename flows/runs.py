@@ -33,7 +33,8 @@ def run(flow: Callable[..., Result], **parameters: Any) -> Result:
 def claim(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Close dead runs, and tag the one that begins where a worker has started it (hook `on_running`)."""
     with get_client(sync_client=True) as client:
-        close_dead_runs(client)
+        if flow_run.parent_task_run_id is None:  # once, and not at each flow that this one calls
+            close_dead_runs(client)
         if not own_tags() <= set(flow_run.tags):
             client.update_flow_run(flow_run.id, tags=own_tags().union(flow_run.tags))
 

@@ -102,7 +102,8 @@ def with_truth(rows: Sequence[ClipRow], name: str, notes: dict[str, str]) -> lis
         found = f"none with true frames; motion alone: {left_out}" if left_out else "none"
         raise InputError(f"dataset {name}: clips to evaluate: found {found}", code="no-clips")
     if left_out:
-        notes["clips"] = f"{len(left_out)} of {len(rows)} left out, as motion alone has no truth: {left_out}"
+        counted = f"{len(left_out)} of {len(rows)}"
+        notes[f"clips of {name}"] = f"{counted} left out, as motion alone has no truth: {left_out}"
     return compared
 
 

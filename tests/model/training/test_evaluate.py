@@ -103,8 +103,9 @@ def test_motion_alone_is_left_out_and_counted(pipeline: ManiVideoPipeline, datas
     alone = replace(other, frames_key=None)
     metrics = evaluate(pipeline, dataset, [alone, filmed], CONFIG, None, Metrics(QUICK)).metrics
     assert [clip["id"] for clip in metrics["clips"]] == [filmed.id]
-    assert metrics["notes"]["clips"].startswith("1 of 2 left out")
-    assert alone.id in metrics["notes"]["clips"]
+    note = metrics["notes"][f"clips of {dataset.manifest.name}"]
+    assert note.startswith("1 of 2 left out")
+    assert alone.id in note
     with pytest.raises(InputError, match=rf"no.* with true frames; motion alone: \['{alone.id}'\]"):
         evaluate(pipeline, dataset, [alone], CONFIG)
 
