@@ -19,7 +19,7 @@ from flows.sources import load_hands, procedural_folder
 from flows.stamps import changes, write_stamp
 from render.frames import FramesConfig, render_frames
 from render.hands.model import HandModel
-from render.hands.skin import skin_colors
+from render.hands.skin import glove_colors, skin_colors
 from render.scene import Clip
 from render.synthesis import SynthesisConfig, SyntheticObject, SyntheticSession, synthesize_clip
 from render.trajectories import seed_generator
@@ -158,8 +158,11 @@ def write(folder: Path, session: SyntheticSession, inputs: Mapping[str, Any], jo
         split=inputs["split"],
     )
     config = job.config.frames.model_copy(update={"lighting": session.lighting})
-    seed = f"skin:{clip.participant}"
-    skin = {side: skin_colors(hand, seed_generator(seed)) for side, hand in job.hands.items()}
+    seed, gloves = f"skin:{clip.participant}", job.config.synthesis.gloves
+    skin = {
+        side: glove_colors(hand) if gloves else skin_colors(hand, seed_generator(seed))
+        for side, hand in job.hands.items()
+    }
     videos = {
         name: render_frames(clip, camera, job.hands, config, clip.backgrounds[name], skin)
         for name, camera in clip.cameras.items()

@@ -22,6 +22,7 @@ import model
 from flows.console import stderr
 from flows.progress import listener
 from flows.stamps import changes, write_stamp
+from model.run import RESUMABLE
 from model.train import train
 from model.training_config import TrainConfig
 from storage.digests import digest_file, digest_json
@@ -87,10 +88,10 @@ def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tup
 
 
 def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
-    """Return all that decides a stage's result: settings, the data, what it starts from, the code."""
+    """Return all that decides a stage's result beyond rounding: settings, data, what it starts from, code."""
     start = config.init_from.parent / STAMP if config.init_from is not None else config.model
     return {
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude=RESUMABLE - {"iterations"}),
         "dataset": Manifest.read(store, config.dataset).version,
         "start": digest_file(start) if start is not None and start.is_file() else None,
         "code": code_digest(),

@@ -79,10 +79,10 @@ class SiteLayers(nn.Module):
     def __init__(self, site: Site, config: NetworkConfig) -> None:
         super().__init__()
         self.site = site
-        width, mult = config.unet.cross_attention_dim, config.feed_forward_mult
+        added = (config.unet.cross_attention_dim, config.feed_forward_mult, config.tokens)
         self.fusion = ReferenceFusion(site.channels, site.heads, site.stride, config.fusion)
-        self.mlo = AddedAttention(site.channels, site.heads, width, mult) if config.mlo == "full" else None
-        self.object = AddedAttention(site.channels, site.heads, width, mult)
+        self.mlo = AddedAttention(site.channels, site.heads, *added) if config.mlo == "full" else None
+        self.object = AddedAttention(site.channels, site.heads, *added)
         self.motion: AnimateDiffTransformer3D | None = None
 
     def forward(self, features: Tensor, references: SiteReferences, per_frame: FrameEncoding) -> Tensor:

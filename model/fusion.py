@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from model.added_attention import split_heads
 from model.conditions import NUM_REFERENCES
 
 
@@ -85,20 +86,17 @@ class ReferenceAttention(nn.Module):
         """
         tokens = self.norm(references.flatten(3).mT) * present[:, :, None, None]  # [b, r, h·w, C]
         tokens = tokens.flatten(1, 2)
-        return self._split(self.to_k(tokens)), self._split(self.to_v(tokens))
+        return split_heads(self.to_k(tokens), self.heads), split_heads(self.to_v(tokens), self.heads)
 
     def forward(self, features: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """f_0 [b·t, C, h, w] → [b·t, C, h, w]."""
         z = self.norm(features.flatten(2).mT)  # [b·t, h·w, C]
-        own_keys, own_values = self._split(self.to_k(z)), self._split(self.to_v(z))
+        projected = (self.to_q(z), self.to_k(z), self.to_v(z))
+        q, own_keys, own_values = (split_heads(each, self.heads) for each in projected)
         attended = F.scaled_dot_product_attention(
-            self._split(self.to_q(z)), _beside(own_keys, keys), _beside(own_values, values)
+            q, _beside(own_keys, keys), _beside(own_values, values)
         )  # [b·t, a, h·w, C/a]
         return features + self.to_out(attended.transpose(1, 2).flatten(2)).mT.reshape(features.shape)
-
-    def _split(self, tokens: Tensor) -> Tensor:
-        """[n, k, C] → [n, a, k, C/a]."""
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class ReferenceFusion(nn.Module):

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, PositiveFloat
 from torch import Tensor, nn
 
 
@@ -23,10 +23,17 @@ class TokensConfig(BaseModel, frozen=True, extra="forbid"):
     """Tokens along each side of the picture."""
     points: int = 64
     """Tokens that the point cloud is pooled to."""
+    ranges: tuple[PositiveFloat, ...] | None = Field(default=None, min_length=1)
+    """How far around a place the heads of the added attention look, in tokens (standard deviation); they take
+    these in turn. null: everywhere alike, as in Eq. 2 and 4."""
 
 
 class PictureTokens(nn.Module):
-    """Strided convolutions to a g×g grid, with a fixed 2-D sine-cosine position code."""
+    """Strided convolutions to a g×g grid, with a fixed 2-D sine-cosine position code.
+
+    Contents are normalised before the code is added: fresh convolutions return a sixtieth of its size, and
+    tokens would tell places apart and little else. Where a picture is empty, so are contents, without a bias.
+    """
 
     position: Tensor
 
@@ -35,8 +42,10 @@ class PictureTokens(nn.Module):
         widths = (in_channels, *config.channels)
         self.grid = config.grid
         self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1) for before, after in pairwise(widths)
+            nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False)
+            for before, after in pairwise(widths)
         )
+        self.norm = nn.LayerNorm(config.channels[-1])
         self.register_buffer(
             "position", get_2d_sincos_pos_embed(config.channels[-1], config.grid).float()
         )  # [k, width]
@@ -47,7 +56,7 @@ class PictureTokens(nn.Module):
         for conv in self.convs:
             features = F.silu(conv(features))
         pooled = F.adaptive_avg_pool2d(features, self.grid)  # [n, width, g, g]
-        return pooled.flatten(2).mT + self.position.to(pooled.dtype)
+        return self.norm(pooled.flatten(2).mT) + self.position.to(pooled.dtype)
 
 
 class TokenMlp(nn.Sequential):

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from model.mlo_embedding import PictureTokens, TokenMlp, TokensConfig
 
+UNIT_M = 0.1  # length that the point MLP takes as 1, so that what hands hold spans about that
+
 
 class PointTokens(nn.Module):
     """A shared MLP on each point, then q learned queries that attend to all points in whatever order."""
@@ -24,9 +26,9 @@ class PointTokens(nn.Module):
         self.pool = Attention(query_dim=width, heads=1, dim_head=width)
 
     def forward(self, points: Tensor) -> Tensor:
-        """[b, P, 3] → [b, q, width]."""
+        """[b, P, 3], metres → [b, q, width]."""
         queries = self.queries.expand(len(points), -1, -1)
-        return self.pool(queries, encoder_hidden_states=self.point_mlp(points))
+        return self.pool(queries, encoder_hidden_states=self.point_mlp(points / UNIT_M))
 
 
 class ObjectEmbedding(nn.Module):

@@ -33,6 +33,9 @@ class UNetConfig(BaseModel, frozen=True, extra="forbid"):
     """Attention heads (diffusers' name for them in SD 1.5)."""
     cross_attention_dim: int = 768
     """Context width d."""
+    only_cross_attention: tuple[bool, ...] | bool = False
+    """Whether the UNet's own attention looks at its context alone, at each resolution or at all: that of h·w
+    places to one another is dear where they are many."""
     norm_num_groups: int = 32
     """Groups of the group normalisations."""
 

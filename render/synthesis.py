@@ -53,6 +53,8 @@ class SynthesisConfig(BaseModel, frozen=True, extra="forbid"):
     """A scaled object's least extent is at most this, metres."""
     participant: str | None = None
     """Seeds the shape and skin of the hands; null: each session has a person of its own."""
+    gloves: bool = False
+    """Hands wear gloves whose palm and digits differ in colour, instead of skin."""
     studio: str | None = None
     """Seeds room and light; null: each session has a room of its own."""
     action: ActionConfig = ActionConfig()

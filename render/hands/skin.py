@@ -1,4 +1,4 @@
-"""Procedural skin: one linear colour a vertex, from the rest pose alone, so that it fits any MANO hand.
+"""Procedural skin and gloves: a linear colour a vertex, from the rest pose alone: it fits any MANO hand.
 
 Letters: V = 778 vertices, D = 5 digits (index, middle, little, ring, thumb).  Colours are linear RGB.
 """
@@ -20,6 +20,16 @@ _PALM = np.array([0.80, 0.47, 0.37])  # palms differ less from person to person 
 _BLOOD = np.array([1.05, 0.76, 0.74])  # factor where skin is flushed
 _NAIL = np.array([0.86, 0.60, 0.54])
 _TIP_OF_DIGIT = (1, 2, 4, 3, 0)  # the model lists tips from the thumb on
+_GLOVE = np.array(  # palm and wrist, then the digits
+    [
+        [0.35, 0.35, 0.35],
+        [0.70, 0.45, 0.05],
+        [0.10, 0.45, 0.10],
+        [0.45, 0.10, 0.50],
+        [0.05, 0.35, 0.60],
+        [0.60, 0.08, 0.06],
+    ]
+)
 _FLIP = np.array([-1.0, 1.0, 1.0])
 
 
@@ -54,13 +64,24 @@ def skin_colors(hand: HandModel, rng: np.random.Generator) -> NDArray[np.float32
     return np.clip(colors, 0.01, 1.0).astype(np.float32)
 
 
+def glove_colors(hand: HandModel) -> NDArray[np.float32]:
+    """Colours [V, 3] of a glove whose palm and digits differ: a wrong order of fingers is a wrong colour."""
+    shares = np.concatenate([hand.weights[:, :1], _digit_weights(hand)], axis=1)  # [V, 1 + D]
+    return _GLOVE[shares.argmax(axis=1)].astype(np.float32)
+
+
+def _digit_weights(hand: HandModel) -> FloatArray:
+    """Skinning weights of the digits [V, D], each the sum of its three joints'."""
+    return np.asarray(hand.weights[:, 1:].reshape(-1, 5, 3).sum(axis=-1), np.float64)
+
+
 def _rest(hand: HandModel) -> _Rest:
     flip = _FLIP if hand.side == "left" else np.ones(3)
     points = np.asarray(hand.template * flip, np.float64)
     joints = np.asarray(hand.rest_joints[1:] * flip, np.float64)
     normals = vertex_normals(hand.template[None], hand.faces)[0] * flip
     frames = joint_frames()  # [D, 3, 3, 3]
-    chains = hand.weights[:, 1:].reshape(-1, 5, 3).sum(axis=-1)  # [V, D]
+    chains = _digit_weights(hand)
     dorsal = hand.weights[:, :1] * np.array([0.0, 1.0, 0.0]) + chains @ frames[:, 1, 1]  # [V, 3]
     return _Rest(
         points=points,

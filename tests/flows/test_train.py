@@ -1,13 +1,14 @@
 """Training where something changed: what another has put in the folder stays; a torn stamp is no stamp."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.stamps import changes, write_stamp
-from flows.train import train_where_changed
+from flows.train import train_where_changed, training_inputs
 from model.training_config import TrainConfig
 from storage.manifest import Manifest
 from storage.store import Store
@@ -42,3 +43,16 @@ def test_a_check_says_in_one_line_what_is_missing_and_does_nothing(tmp_path: Pat
     assert "2 things to put right: (1) outputs/tiny_image/model: no saved model in it; (2) " in line
     assert "no dataset 'captures'" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_changes_results_by_rounding_alone_trains_nothing_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    Manifest("cups").write(store)
+
+    def made_from(**change: Any) -> dict[str, Any]:
+        return training_inputs(
+            TrainConfig(stage="image", dataset="cups", model=tmp_path / "model.yaml", **change), store
+        )
+
+    assert made_from(clip_threads=2, keep=1) == made_from()
+    assert made_from(iterations=7) != made_from() != made_from(learning_rate=0.5)

@@ -1,11 +1,13 @@
 """G and G_1 (Eq. 1, 5), E_F (Eq. 2), E_N (Eq. 4) and the block that attends to them."""
 
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from model.added_attention import AddedAttention
-from model.mlo_embedding import MloEmbedding, TokensConfig
+from model.mlo_embedding import MloEmbedding, PictureTokens, TokensConfig
 from model.object_embedding import ObjectEmbedding
 from model.pose_guider import PoseGuider, strides
 
@@ -49,10 +51,11 @@ def test_mlo_tokens_are_equation_2(trained):
     normals, confidence = torch.randn(2, 2, 3, 32, 32), torch.rand(2, 2, 32, 32)
     features = torch.cat([*normals.unbind(1), confidence], dim=1)  # [H, D]
     for conv in embed.tokens.convs:
-        features = F.silu(F.conv2d(features, conv.weight, conv.bias, stride=2, padding=1))
+        features = F.silu(F.conv2d(features, conv.weight, stride=2, padding=1))
     pooled = F.avg_pool2d(features, 2).flatten(2).mT  # 32 pixels, halved twice, to 4 tokens
     norm, first, _, last = embed.mlp
-    hidden = F.silu(norm(pooled + embed.tokens.position) @ first.weight.mT + first.bias)
+    contents = embed.tokens.norm(pooled)
+    hidden = F.silu(norm(contents + embed.tokens.position) @ first.weight.mT + first.bias)
     torch.testing.assert_close(embed(normals, confidence), hidden @ last.weight.mT + last.bias)
 
 
@@ -61,6 +64,14 @@ def test_mlo_tokens_know_where_they_are(trained):
     tokens = embed(torch.zeros(1, 1, 3, 32, 32), torch.zeros(1, 1, 32, 32))[0]
     inner = tokens.unflatten(0, (4, 4))[1:3, 1:3].flatten(0, 1)  # the border's differ by padding alone
     assert torch.cdist(inner, inner).fill_diagonal_(1).min() > 1e-3
+
+
+def test_fresh_tokens_tell_contents_apart_as_they_do_places():
+    embed = PictureTokens(28, TokensConfig(channels=(32, 64), grid=8))
+    tokens = embed(0.2 * torch.randn(16, 28, 64, 64))
+    assert tokens.std(0).mean() > tokens.mean(0).std(0).mean()
+    empty = PictureTokens(3, TOKENS)
+    torch.testing.assert_close(empty(torch.zeros(1, 3, 32, 32))[0], empty.position)
 
 
 def test_object_tokens_do_not_depend_on_the_points_order(trained):
@@ -92,7 +103,7 @@ def test_object_tokens_are_sixteen_a_frame_and_five_of_the_clip(trained):
 
 
 def test_added_attention_is_identity_until_trained(trained):
-    block = AddedAttention(channels=8, heads=2, context_dim=12, feed_forward_mult=2)
+    block = AddedAttention(8, heads=2, context_dim=12, feed_forward_mult=2, tokens=TOKENS)
     features, embedding = torch.randn(3, 8, 5, 4), torch.randn(3, 7, 12)
     assert (block(features, embedding) == features).all()
     trained(block)
@@ -101,19 +112,31 @@ def test_added_attention_is_identity_until_trained(trained):
     assert not torch.allclose(out, block(features, embedding.roll(1, 0)))
 
 
-def test_added_attention_is_the_softmax_of_equations_2_and_4(trained):
-    block = trained(AddedAttention(channels=8, heads=2, context_dim=12, feed_forward_mult=2))
-    features, embedding = torch.randn(3, 8, 5, 4), torch.randn(3, 7, 12)
-    z, layer = features.flatten(2).mT, block.attention
-    projected = (layer.to_q(block.norm_attention(z)), layer.to_k(embedding), layer.to_v(embedding))
+@pytest.mark.parametrize("ranges", [None, (0.5, 2.0)])
+def test_added_attention_is_the_softmax_of_equations_2_and_4(trained, ranges):
+    tokens = TOKENS.model_copy(update={"grid": 2, "ranges": ranges})
+    block = trained(AddedAttention(8, heads=2, context_dim=12, feed_forward_mult=2, tokens=tokens))
+    features, embedding = torch.randn(3, 8, 6, 4), torch.randn(3, 4 + 3, 12)  # 4 of a picture, 3 of points
+    z = features.flatten(2).mT
+    projected = (block.to_q(block.norm_attention(z)), block.to_k(embedding), block.to_v(embedding))
     q, k, v = (each.unflatten(2, (2, 4)).transpose(1, 2) for each in projected)  # [n, heads, tokens, d]
-    attended = ((q @ k.mT / 4**0.5).softmax(dim=-1) @ v).transpose(1, 2).flatten(2)
-    z = z + layer.to_out[0](attended)
+    logits = q @ k.mT / 4**0.5
+    for head, (place, token) in product(range(2 if ranges else 0), product(range(6 * 4), range(4))):
+        down = (place // 4 + 0.5) / 3 - (token // 2 + 0.5)  # in tokens, each of which is three places high
+        across = (place % 4 + 0.5) / 2 - (token % 2 + 0.5)  # and two wide
+        logits[:, head, place, token] -= (down**2 + across**2) / (2 * ranges[head] ** 2)
+    z = z + block.to_out((logits.softmax(dim=-1) @ v).transpose(1, 2).flatten(2))
     z = z + block.feed_forward(block.norm_feed_forward(z))
     torch.testing.assert_close(block(features, embedding), z.mT.reshape(features.shape))
 
 
+def test_heads_take_the_ranges_in_turn():
+    tokens = TOKENS.model_copy(update={"ranges": (0.5, 2.0)})
+    block = AddedAttention(6, heads=3, context_dim=12, feed_forward_mult=1, tokens=tokens)
+    assert block.ranges == (0.5, 2.0, 0.5)
+
+
 def test_added_attention_does_not_depend_on_the_tokens_order(trained):
-    block = trained(AddedAttention(channels=8, heads=2, context_dim=12, feed_forward_mult=2))
+    block = trained(AddedAttention(8, heads=2, context_dim=12, feed_forward_mult=2, tokens=TOKENS))
     features, embedding = torch.randn(1, 8, 3, 3), torch.randn(1, 7, 12)
     torch.testing.assert_close(block(features, embedding.flip(1)), block(features, embedding))

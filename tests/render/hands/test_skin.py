@@ -1,9 +1,10 @@
-"""Procedural skin colours."""
+"""Procedural colours of skin and gloves."""
 
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from render.hands.model import default_hands
-from render.hands.skin import skin_colors
+from render.hands.skin import glove_colors, skin_colors
 
 
 def test_colours_are_valid_and_reproducible() -> None:
@@ -44,3 +45,13 @@ def test_palms_are_lighter_tips_redder_and_nails_lighter_than_the_back() -> None
     near_tip = (hand.weights[:, 6] > 0.9) & (np.linalg.norm(points - points[hand.tips[2]], axis=1) < 0.011)
     nail = colors[near_tip & (points[:, 1] > points[hand.tips[2], 1] + 0.004)].mean(axis=0)
     assert nail.sum() > 1.1 * back.sum()
+
+
+def test_a_glove_tells_palm_and_digits_apart() -> None:
+    left, right = default_hands()["left"], default_hands()["right"]
+    colors = glove_colors(right)
+    np.testing.assert_array_equal(glove_colors(left), colors)
+    wrist = colors[np.linalg.norm(right.template - right.rest_joints[0], axis=1).argmin()]
+    parts = [wrist, *(colors[tip] for tip in right.tips)]
+    assert pdist(np.array(parts)).min() > 0.2
+    assert len(np.unique(colors, axis=0)) == len(parts)
