@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
@@ -16,6 +17,8 @@ from flows.ablation_table import FILES, Spread, judge, tabulate
 from flows.benchmark import UNSEEN, BenchmarkConfig, plan
 from flows.cli import app
 from flows.synthesize import synthesize_sessions
+from model.config import ModelConfig
+from model.pipeline import build_pipeline
 from storage.config import load_config
 from storage.digests import digest_tree
 from storage.errors import InputError
@@ -246,7 +249,7 @@ def test_a_claim_of_an_unknown_variant_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ablate.yaml", "ablate_gpu.yaml"])
-def test_shipped_ablations_can_be_read_with_all_variants(
+def test_shipped_ablations_can_be_read_and_all_variants_built(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -257,7 +260,12 @@ def test_shipped_ablations_can_be_read_with_all_variants(
     assert len(config.seeds) >= 3
     assert set(config.tests.values()) == {benchmark.dataset, benchmark.dataset + UNSEEN}
     for each in ablation_runs(config, tmp_path):
-        assert all(stage.dataset == benchmark.dataset for stage, _ in stages(each, config))
+        trained = [stage for stage, _ in stages(each, config)]
+        assert {stage.dataset for stage in trained} == {benchmark.dataset}
+        if each.seed == config.seeds[0]:
+            assert trained[0].model is not None
+            with torch.device("meta"):  # shapes alone
+                build_pipeline(load_config(ModelConfig, trained[0].model))
 
 
 def _clip(psnr: float | None) -> dict[str, Any]:
