@@ -148,8 +148,7 @@ def load_pipeline(
 ) -> ManiVideoPipeline:
     """Load a saved model, its network in some precision, on the GPU if there is one."""
     disable_progress_bar()
-    pipeline = read_pipeline(model_dir)
-    pipeline.network.to(getattr(torch, precision))
+    pipeline = read_pipeline(model_dir, getattr(torch, precision))
     pipeline.set_progress_bar_config(disable=not stderr.is_terminal, desc="denoising", leave=False)
     if cpu_offload and torch.cuda.is_available():
         pipeline.enable_model_cpu_offload()

@@ -20,13 +20,16 @@ from torch import Tensor, nn
 from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from model.clip_context import context_shape
 from model.conditions import NUM_REFERENCES, Conditions
 from model.objective import NoisedClips, Objective
-from model.trainer import Trainer
+from model.start import network_without_contents
+from model.trainer import Trainer, build_optimizer, select_trained
+from model.training_config import TrainConfig
 
 NUM_POINTS = 2048  # of a stored object
 aten = torch.ops.aten
@@ -97,17 +100,26 @@ def estimate_memory(trainer: Trainer, height: int, width: int) -> MemoryEstimate
     averaged = trainer.parameters if trainer.state.ema is not None else []
     return MemoryEstimate(
         weights=sum(num_bytes(module) for module in modules if module is not None),
-        moments=num_moment_bytes(trainer),
+        moments=num_moment_bytes(trainer.state.optimizer),
         average=sum(parameter.nbytes for parameter in averaged),
         step=peak_of_step(trainer, height, width) + num_exchanged_bytes(trainer),
     )
 
 
-def num_moment_bytes(trainer: Trainer) -> int:
-    """Bytes that the optimizer keeps."""
+def least_bytes(config: TrainConfig) -> int:
+    """What training holds whatever its clips: network, gradients, moments, average; builds none of them."""
+    network = network_without_contents(config)
+    trained = select_trained(network, config.stage)
+    each = sum(parameter.nbytes for parameter in trained.values())
+    copies = 2 if config.ema_decay else 1  # gradients, and averaged weights
+    return num_bytes(network) + copies * each + num_moment_bytes(build_optimizer(trained, config))
+
+
+def num_moment_bytes(optimizer: Optimizer) -> int:
+    """Bytes that an optimizer keeps."""
     return sum(
         (1 if group.get("use_muon") else 2) * parameter.nbytes  # Adam keeps two, Muon one
-        for group in trainer.state.optimizer.param_groups
+        for group in optimizer.param_groups
         for parameter in group["params"]
     )
 

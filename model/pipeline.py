@@ -3,6 +3,8 @@
 Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,7 @@ from model.checkpoint import UNREADABLE
 from model.clip_context import context_shape
 from model.codec import Codec, PixelUnshuffleCodec, VaeCodec, build_codec
 from model.conditions import Conditions
-from model.config import ModelConfig
+from model.config import ModelConfig, NetworkConfig
 from model.controlnet_baseline import ControlNetBaseline
 from model.denoising_unet import ClipEncoding, Encoded, join_frames
 from model.network import ManiVideoNetwork
@@ -147,17 +149,35 @@ class ManiVideoPipeline(DiffusionPipeline):
 
 def build_pipeline(config: ModelConfig) -> ManiVideoPipeline:
     """A pipeline with fresh weights."""
-    network = ControlNetBaseline if config.network.method == "controlnet" else ManiVideoNetwork
     return ManiVideoPipeline(
-        network(config.network), build_codec(config.codec), build_scheduler(config.schedule)
+        build_network(config.network), build_codec(config.codec), build_scheduler(config.schedule)
     )
 
 
-def read_pipeline(folder: Path) -> ManiVideoPipeline:
-    """A saved pipeline; InputError where the folder holds none, or one that cannot be read."""
+def build_network(settings: NetworkConfig) -> ManiVideoNetwork:
+    """The method's network, or the baseline's, with fresh weights."""
+    return (ControlNetBaseline if settings.method == "controlnet" else ManiVideoNetwork)(settings)
+
+
+def read_network_settings(folder: Path) -> NetworkConfig:
+    """The network's settings of a saved pipeline; InputError where they are not there or cannot be read."""
+    with reading(folder):
+        config = ManiVideoNetwork.load_config(folder, subfolder="network")
+        return NetworkConfig.model_validate(config["settings"])
+
+
+def read_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> ManiVideoPipeline:
+    """A saved pipeline, its network in `dtype`; InputError where the folder holds none, or a broken one."""
+    with reading(folder):
+        return ManiVideoPipeline.from_pretrained(folder, dtype={"network": dtype, "default": torch.float32})
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turn what is wrong with a saved pipeline's folder into an InputError that names it."""
     if not (folder / "model_index.json").is_file():  # diffusers would look for such a name on its hub
         raise InputError(f"{folder}: no saved model in it", code="missing-folder")
     try:
-        return ManiVideoPipeline.from_pretrained(folder)
+        yield
     except (*UNREADABLE, TypeError) as error:
         raise InputError(f"{folder}: cannot be read: {one_line(error)}", code="model") from error

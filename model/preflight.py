@@ -15,10 +15,10 @@ import torch
 
 from model.data import Draws, StepBatches
 from model.latents import StoredLatents
-from model.memory import estimate_memory, num_bytes, num_moment_bytes
+from model.memory import estimate_memory, least_bytes, num_bytes, num_moment_bytes
 from model.run import Run, model_settings
 from model.start import starting_pipeline
-from model.trainer import Trainer
+from model.trainer import Trainer, trains_on_cpu
 from model.training_config import TrainConfig
 from model.validation import Validation
 from storage import durable
@@ -29,6 +29,7 @@ from storage.store import Store
 SAMPLED = 256  # clips whose sizes are looked at
 GIB = 2**30
 CGROUP = Path("/sys/fs/cgroup")
+LESS_MEMORY = "a smaller model, optimizer muon or ema_decay 0"
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,13 @@ def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -
     """Build what a run needs; InputError names all that prevents it. Nothing is written."""
     findings = Findings()
     trainer = run = batches = validation = None
-    with findings.noting():
-        trainer = Trainer(config, starting_pipeline(config))
-        check_disk(trainer, out_dir, findings)
+    if config.memory_estimate:
+        with findings.noting():
+            check_least_memory(config, findings)
+    if not findings.errors:  # else not even the weights would fit, or there are none
+        with findings.noting():
+            trainer = Trainer(config, starting_pipeline(config))
+            check_disk(trainer, out_dir, findings)
     writes = trainer is None or trainer.accelerator.is_main_process
     with findings.noting():
         model = {} if trainer is None else model_settings(trainer.pipeline)
@@ -124,6 +129,16 @@ def check_clips(dataset: Dataset, draws: Draws, factor: int, findings: Findings)
         findings.note(f"{name}: size", found=found, wanted=f"multiples of {factor}, the codec's factor")
 
 
+def check_least_memory(config: TrainConfig, findings: Findings) -> None:
+    """What training will take at the least, before any of it is taken."""
+    least = least_bytes(config)
+    if trains_on_cpu(config):
+        compare("memory", processes_here() * least, available_memory(), findings, LESS_MEMORY)
+    else:
+        free, _ = torch.cuda.mem_get_info(int(os.environ.get("LOCAL_RANK", "0")))
+        compare("GPU memory", least, free, findings, LESS_MEMORY)
+
+
 def check_memory(trainer: Trainer, batches: StepBatches, findings: Findings) -> None:
     """What training will take beside the weights, which are in their place already."""
     estimate = estimate_memory(trainer, batches.cache.height, batches.cache.width)
@@ -132,9 +147,14 @@ def check_memory(trainer: Trainer, batches: StepBatches, findings: Findings) -> 
     if on_gpu:
         free, _ = torch.cuda.mem_get_info(trainer.device)
         compare("GPU memory", step, free, findings, "a smaller batch, accumulate or gradient_checkpointing")
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes that train on this machine
     needed = clips if on_gpu else step + clips
-    compare("memory", here * needed, available_memory(), findings, "a smaller batch, accumulate or cache_gib")
+    advice = "a smaller batch, accumulate or cache_gib"
+    compare("memory", processes_here() * needed, available_memory(), findings, advice)
+
+
+def processes_here() -> int:
+    """Processes that train on this machine together."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def check_disk(trainer: Trainer, out_dir: Path, findings: Findings) -> None:
@@ -142,7 +162,7 @@ def check_disk(trainer: Trainer, out_dir: Path, findings: Findings) -> None:
     network, encoder = num_bytes(trainer.network), trainer.image_encoder
     model = network + num_bytes(trainer.codec) + (num_bytes(encoder) if encoder is not None else 0)
     averaged = sum(p.nbytes for p in trainer.parameters) if trainer.state.ema is not None else 0
-    checkpoint = network + averaged + num_moment_bytes(trainer)
+    checkpoint = network + averaged + num_moment_bytes(trainer.state.optimizer)
     needed = checkpoint * (trainer.config.keep + 1) + model
     there = next(folder for folder in (out_dir, *out_dir.absolute().parents) if folder.is_dir())
     if not os.access(there, os.W_OK):

@@ -3,11 +3,32 @@
 import torch
 
 from model.config import ModelConfig
-from model.pipeline import ManiVideoPipeline, build_pipeline, read_pipeline
+from model.network import ManiVideoNetwork
+from model.pipeline import (
+    ManiVideoPipeline,
+    build_network,
+    build_pipeline,
+    read_network_settings,
+    read_pipeline,
+)
 from model.pretrained import load_pretrained
 from model.training_config import TrainConfig
 from storage.config import load_config
 from storage.errors import InputError
+
+
+def network_without_contents(config: TrainConfig) -> ManiVideoNetwork:
+    """The network that a stage starts from, as shapes alone: nothing is allocated, no weights are read."""
+    if config.init_from is not None:
+        settings = read_network_settings(config.init_from)
+    else:
+        assert config.model is not None  # TrainConfig wants exactly one of the two
+        settings = load_config(ModelConfig, config.model).network
+    with torch.device("meta"):
+        network = build_network(settings)
+        if config.stage == "temporal":
+            network.set_temporal(True)
+    return network
 
 
 def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:

@@ -42,13 +42,17 @@ LATENT_CACHE_BYTES = 2**30
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
+def trains_on_cpu(config: TrainConfig) -> bool:
+    """Whether the config, or the machine, leaves the CPU alone to train on."""
+    return config.device == "cpu" or not torch.accelerator.is_available()
+
+
 def start_accelerator(config: TrainConfig) -> Accelerator:
     """Where and in what precision to compute, and this process' place among those that train together."""
     # Accelerate keeps one precision a process for good; a process may train several stages.
     AcceleratorState._reset_state(reset_partial_state=True)
     # Unless told that it is to be a CPU, Accelerate joins processes on GPUs alone.
-    cpu = config.device == "cpu" or not torch.accelerator.is_available()
-    accelerator = Accelerator(cpu=cpu, mixed_precision=MIXED_PRECISION[config.precision])
+    accelerator = Accelerator(cpu=trains_on_cpu(config), mixed_precision=MIXED_PRECISION[config.precision])
     processes, device = accelerator.num_processes, accelerator.device
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if processes < started:  # each would train alone, into the same folder

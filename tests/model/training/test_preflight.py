@@ -9,8 +9,10 @@ import psutil
 import pytest
 
 from model import preflight
-from model.memory import MemoryEstimate
+from model.memory import MemoryEstimate, estimate_memory, least_bytes, num_bytes
 from model.preflight import prepare
+from model.start import starting_pipeline
+from model.trainer import Trainer
 from model.training_config import TrainConfig
 from storage.config import load_config
 from storage.errors import InputError
@@ -57,14 +59,43 @@ def test_all_that_is_wrong_is_said_at_once(
 def test_too_little_memory_is_named_with_what_would_help(
     store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "available_memory", lambda: 1000)
+    monkeypatch.setattr(preflight, "available_memory", lambda: 2**29)
     monkeypatch.setattr(preflight, "estimate_memory", lambda *_: MemoryEstimate(0, 0, 0, step=2**30))
     config = changed(image_config, memory_estimate=True, device="cpu")
     wanted = (
-        r"memory: found 0\.00 GiB free, wanted 1\.\d+ GiB \(or a smaller batch, accumulate or cache_gib\)"
+        r"memory: found 0\.50 GiB free, wanted 1\.\d+ GiB \(or a smaller batch, accumulate or cache_gib\)"
     )
     with pytest.raises(InputError, match=wanted):
         prepare(config, store, tmp_path, resume=False)
+
+
+def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_built(
+    store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = REPOSITORY / "configs/model/sd15.yaml"
+    sd15 = changed(image_config, memory_estimate=True, device="cpu", model=model)
+    monkeypatch.setattr(preflight, "available_memory", lambda: 24 * 2**30)
+    monkeypatch.setattr(preflight, "starting_pipeline", lambda _: pytest.fail("was built"))
+    wanted = r"memory: found 24\.00 GiB free, wanted \d\d\.\d\d GiB \(or a smaller model, optimizer muon or "
+    with pytest.raises(InputError, match=wanted):
+        prepare(sd15, store, tmp_path, resume=False)
+
+
+@pytest.mark.parametrize("change", [{}, {"optimizer": "muon", "ema_decay": 0}])
+@pytest.mark.parametrize("stage", ["image", "temporal"])
+def test_the_least_a_run_takes_is_known_without_its_weights(
+    stage: str, change: dict[str, object], image_config: TrainConfig, tmp_path: Path
+) -> None:
+    config = changed(image_config, stage=stage, batch={"pick": "window"}, **change)
+    pipeline = starting_pipeline(config)
+    trainer = Trainer(config, pipeline)
+    gradients = sum(parameter.nbytes for parameter in trainer.parameters)
+    whole = estimate_memory(trainer, 16, 16)
+    held = num_bytes(trainer.network) + whole.moments + whole.average + gradients
+    assert least_bytes(config) == held
+    assert held < whole.total
+    pipeline.save_pretrained(tmp_path / "saved")
+    assert least_bytes(changed(config, model=None, init_from=tmp_path / "saved")) == held
 
 
 def test_a_container_s_limit_counts_without_what_its_cache_would_give_up(
