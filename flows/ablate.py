@@ -28,8 +28,8 @@ from model.figures import MetricsConfig
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
 
-Area = Literal["hand_object", "hidden_fingers"]
-AREAS: tuple[Area, ...] = ("hand_object", "hidden_fingers")
+Area = Literal["hand_object", "hidden_fingers", "object"]
+AREAS: tuple[Area, ...] = ("hand_object", "hidden_fingers", "object")
 
 
 class Variant(BaseModel, frozen=True, extra="forbid"):

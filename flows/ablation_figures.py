@@ -1,7 +1,8 @@
-"""What one run of the ablation comes to: figures of every test clip, on two areas, and some frames.
+"""What one run of the ablation comes to: figures of every test clip, on three areas, and some frames.
 
 The hand-object area is that of every evaluation. The hidden-finger area is where a finger lies behind the
 visible surface, as the thirteen layers tell, widened by a margin: there, what is seen depends on what is not.
+The object area is where the object is what one sees.
 Letters: T frames, H rows, W columns.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.ablate import AblateConfig, AblationRun
+from flows.ablate import AblateConfig, AblationRun, Area
 from flows.generate import load_pipeline
 from flows.pictures import Picture, composite_picture, save_png
 from flows.stamps import changes, write_stamp
@@ -21,7 +22,7 @@ from flows.train import code_digest
 from model.evaluate import generate, read_clip, with_truth
 from model.figures import PICTURE_FIGURES, Figures, Metrics
 from model.pipeline import ManiVideoPipeline
-from render.occlusion import hidden_fingers
+from render.occlusion import hidden_fingers, visible_object
 from storage.dataset import ClipWindow, Dataset, dilate
 from storage.digests import digest_file
 from storage.manifest import ClipRow, Manifest
@@ -73,9 +74,14 @@ def measure_test(
     measured = []
     for number, row in enumerate(rows):
         window = read_clip(dataset, row, config.sampling)
-        hidden = hidden_area(read_clip(apart, row, config.sampling), config.hidden_margin_px)
+        confidence = read_clip(apart, row, config.sampling).confidence
+        hidden = dilate(hidden_fingers(confidence), config.hidden_margin_px)
         generated = generate(pipeline, window, config.sampling)
-        areas = {"hand_object": window.mask, "hidden_fingers": hidden}
+        areas: dict[Area, NDArray[np.bool_]] = {
+            "hand_object": window.mask,
+            "hidden_fingers": hidden,
+            "object": visible_object(confidence),
+        }
         figures = {area: compare(metrics, generated, window.frames, inside) for area, inside in areas.items()}
         measured.append({"id": row.id, **figures})
         if number < config.shown:
@@ -85,11 +91,6 @@ def measure_test(
             keep(window.frames[frame], beside / "truth", test, row)
             keep(_composite(read_clip(folded, row, config.sampling), frame), beside / "layers", test, row)
     return measured
-
-
-def hidden_area(window: ClipWindow, margin_px: int) -> NDArray[np.bool_]:
-    """Return the hidden-finger area [T, H, W] of a window of thirteen layers."""
-    return dilate(hidden_fingers(window.confidence), margin_px)
 
 
 def compare(

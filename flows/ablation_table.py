@@ -23,7 +23,11 @@ from flows.pictures import Picture, column, labelled, resized, row, save_png
 from storage.pictures import read_picture
 
 METRICS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓"}
-AREA_TITLES: dict[Area, str] = {"hand_object": "hand and object", "hidden_fingers": "hidden fingers"}
+AREA_TITLES: dict[Area, str] = {
+    "hand_object": "hand and object",
+    "hidden_fingers": "hidden fingers",
+    "object": "visible object",
+}
 PANEL_HEIGHT = 192  # pixels
 FILES = ("results.json", "table.md", "table.csv", "comparison.png", "ablation.html")
 

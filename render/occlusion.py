@@ -30,6 +30,12 @@ def hidden_fingers(confidence: NDArray[np.floating]) -> NDArray[np.bool_]:
     return hidden
 
 
+def visible_object(confidence: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return the pixels [T, H, W] where the object is nearest; D is [T, L, H, W]."""
+    nearest, layer = confidence.max(axis=1), confidence.argmax(axis=1)
+    return (nearest > 0) & (layer == STORED_LAYERS.index("object"))
+
+
 def count_hidden(confidence: NDArray[np.floating]) -> dict[str, int]:
     """Count finger pixels of all frames of D [T, L, H, W], and those among them that each hider hides.
 

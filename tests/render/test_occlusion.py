@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from render.occlusion import HIDERS, count_hidden, hidden_fingers, hidden_shares
+from render.occlusion import HIDERS, count_hidden, hidden_fingers, hidden_shares, visible_object
 from render.scene import STORED_LAYERS
 
 SIZE = 8
@@ -49,6 +49,12 @@ def test_what_lies_behind_hides_nothing() -> None:
         **{f"by_{name}": 0.0 for name in HIDERS},
     }
     assert not hidden_fingers(confidence).any()
+
+
+def test_the_object_shows_where_nothing_is_nearer() -> None:
+    shown = visible_object(scene(object=(slice(0, 4), 0.5), left_thumb=(slice(3, 6), 0.6)))
+    assert shown[0, :, :3].all()
+    assert not shown[0, :, 3:].any()
 
 
 def test_of_several_covers_the_nearest_gets_the_pixel() -> None:
