@@ -129,25 +129,22 @@ def judge(table: Table, config: AblateConfig) -> list[dict[str, Any]]:
     return verdicts
 
 
-def header(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
-    """Return the table's columns."""
+def header(results: Mapping[str, Any]) -> list[str]:
+    """Return the columns of each test's table."""
     marks = {name: "" if results["calibrated"][name] else " (uncalibrated)" for name in METRICS}
     figures = [
-        f"{test}, {AREA_TITLES[area]}: {title}{marks[name]}"
-        for test in config.tests
-        for area in AREAS
-        for name, title in METRICS.items()
+        f"{AREA_TITLES[area]}: {title}{marks[name]}" for area in AREAS for name, title in METRICS.items()
     ]
     return ["variant", "parameters", *figures]
 
 
-def body(results: Mapping[str, Any], table: Table, config: AblateConfig) -> list[list[str]]:
-    """Return the table's cells, a row for each variant."""
+def body(results: Mapping[str, Any], table: Table, config: AblateConfig, test: str) -> list[list[str]]:
+    """Return the cells of a test's table, a row for each variant."""
     return [
         [
             variant.title,
             f"{results['variants'][name]['parameters'] / 1e6:.1f} M",
-            *(str(table[name, test, area, m]) for test in config.tests for area in AREAS for m in METRICS),
+            *(str(table[name, test, area, metric]) for area in AREAS for metric in METRICS),
         ]
         for name, variant in config.variants.items()
     ]
@@ -166,13 +163,21 @@ def claims_text(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
     return lines
 
 
+def notes_text(results: Mapping[str, Any]) -> list[str]:
+    """Return a line for each thing that the figures leave out, or stand on."""
+    return [f"{about}: {text}" for about, text in results["notes"].items()]
+
+
 def markdown(results: Mapping[str, Any], table: Table, config: AblateConfig) -> str:
-    """Return the table and the claims."""
-    columns = header(results, config)
-    rows = [columns, ["---", *["---:"] * (len(columns) - 1)], *body(results, table, config)]
-    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
-    claims = [f"- {line}" for line in claims_text(results, config)]
-    return "\n".join([*lines, "", *claims]).rstrip() + "\n"
+    """Return each test's table, the claims, and what the figures leave out."""
+    columns = header(results)
+    parts = []
+    for test in config.tests:
+        rows = [columns, ["---", *["---:"] * (len(columns) - 1)], *body(results, table, config, test)]
+        parts.append("\n".join([f"**{test}**", "", *("| " + " | ".join(cells) + " |" for cells in rows)]))
+    lists = (claims_text(results, config), notes_text(results))
+    parts += ["\n".join(f"- {line}" for line in told) for told in lists if told]
+    return "\n\n".join(parts) + "\n"
 
 
 def write_csv(table: Table, path: Path) -> None:
@@ -215,9 +220,10 @@ def write_page(results: Mapping[str, Any], table: Table, config: AblateConfig, o
     folder = Path(__file__).parent
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True)
     page = environment.get_template("ablation.html.j2").render(
-        columns=header(results, config),
-        rows=body(results, table, config),
+        columns=header(results),
+        tests={test: body(results, table, config, test) for test in config.tests},
         claims=claims_text(results, config),
+        notes=notes_text(results),
         picture=base64.b64encode((out_dir / "comparison.png").read_bytes()).decode(),
         config=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
