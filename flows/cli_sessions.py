@@ -59,12 +59,12 @@ def refresh(
     """New and changed sessions of a folder to records; then a model, where the dataset changed."""
     with reporting(debug=debug):
         check_paths([folder])
-        from flows import data_dag, runs
+        from flows import refresh_dag, runs
 
         settings = _settings(config, train, overrides(assignments, dataset=dataset, mano=mano))
         started = time.monotonic()
         result = runs.run(
-            data_dag.refresh,
+            refresh_dag.refresh,
             folder=folder.absolute(),
             config=settings,
             store=store,

@@ -22,13 +22,12 @@ from flows.benchmark import BenchmarkConfig
 from flows.build import BuildConfig
 from flows.convert import ConvertConfig, Format
 from flows.ingest import IngestConfig
-from flows.outcome import Outcome, Refreshed, total
+from flows.outcome import Outcome, total
 from flows.runs import claim
-from flows.sessions import find_sessions, sessions_in
+from flows.sessions import find_sessions
 from flows.sources import ObjectSource
 from flows.synthesize import SynthesizeConfig, Synthesized
 from storage.config import with_absolute_paths
-from storage.manifest import Manifest
 from storage.store import Store, place
 
 Input = TypeVar("Input")
@@ -116,36 +115,6 @@ def ingest_session(
             ingesting.finish(outcome, config, records)
             artifacts.show_outcome(outcome, config.dataset, records)
     return outcome
-
-
-@flow(on_running=[claim])
-def refresh(
-    folder: Path,
-    config: IngestConfig,
-    store: Path | str,
-    train: Path | None = None,
-    out_dir: Path = Path("outputs/refresh"),
-    dry_run: bool = False,
-    dask: str | None = None,
-) -> Refreshed:
-    """New and changed sessions of a folder to records; then, where the dataset changed, a stage of training.
-
-    train: YAML of the stage, which is trained on the sessions' dataset.  out_dir: see `retrain`.
-    dask: address of a Dask scheduler, whose workers make the records.
-    """
-    outcome = ingest_session(sessions_in(folder), config, store, dry_run, dask)
-    if train is None:
-        return Refreshed(outcome)
-    from flows import model_dag  # takes seconds to load
-    from flows import refresh as refreshing
-
-    stage = refreshing.read_stage(train, config)
-    if dry_run:
-        return refreshing.planned(outcome, config, stage, Store(store), out_dir)
-    if not Manifest.read(Store(store), config.dataset).rows:
-        return Refreshed(outcome)
-    model, trained = model_dag.retrain(stage, store, out_dir)
-    return Refreshed(outcome, model, trained)
 
 
 @flow(on_running=[claim])
