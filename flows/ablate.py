@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, model_validator
 
 from flows.console import stderr
 from model.config import ModelConfig
@@ -39,7 +39,7 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
     """Its name in tables and pictures."""
     network: dict[str, Any] = {}
     """Values of the model's network config, e.g. {mlo: noise_only}."""
-    shares: dict[str, float] | None = None
+    shares: dict[str, NonNegativeFloat] | None = None
     """Shares of the sources in training, e.g. {hoi: 1, object: 0}; null: those of the stages."""
 
 
@@ -63,7 +63,7 @@ class AblateConfig(BaseModel, frozen=True, extra="forbid"):
     """Config of the benchmark, which is made first where it is missing; null: the datasets are there."""
     variants: dict[str, Variant]
     """By name."""
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
     """Each variant is trained once with each: they seed weights, draws and noise."""
     image: TrainConfig
     """The image stage; its `model` is what variants change."""
@@ -86,6 +86,11 @@ class AblateConfig(BaseModel, frozen=True, extra="forbid"):
     def _fits_together(self) -> Self:
         if self.image.model is None:
             raise ValueError("image.model is what variants change: it must be set")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: found {list(self.seeds)}, wanted each once")
+        titles = [variant.title for variant in self.variants.values()]
+        if len(set(titles)) < len(titles):
+            raise ValueError(f"variants: found titles {titles}, wanted another for each")
         for claim in self.claims:
             for name, known in (
                 (claim.better, self.variants),

@@ -7,6 +7,8 @@ Letters: T frames, H rows, W columns.
 """
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,11 @@ from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
 from model.evaluate import generate, read_clip, with_truth
 from model.figures import PICTURE_FIGURES, Figures, Metrics
+from model.metrics_weights import ALEXNET, locate
 from model.pipeline import ManiVideoPipeline
+from render import occlusion
 from render.occlusion import hidden_fingers, visible_object
+from storage import dataset
 from storage.dataset import ClipWindow, Dataset, dilate
 from storage.digests import digest_file
 from storage.manifest import ClipRow, Manifest
@@ -39,11 +44,13 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
         "model": digest_file(model_dir.parent / TRAINING_STAMP),
         "datasets": {name: Manifest.read(store, name).version for name in config.tests.values()},
         "config": config.model_dump(mode="json", include=MEASURED_BY),
-        "code": code_digest(),
+        "calibrated": locate(ALEXNET, config.metrics.weights) is not None,
+        "code": code_digest(sys.modules[__name__], occlusion, dataset),
     }
     path = run.folder / FIGURES
     if path.is_file() and not changes(run.folder / STAMP, inputs):
         return path
+    shutil.rmtree(run.folder / PICTURES, ignore_errors=True)
     pipeline = load_pipeline(model_dir)
     metrics = Metrics(config.metrics, pipeline._execution_device)
     tests = {test: measure_test(pipeline, metrics, test, run, config, store) for test in config.tests}
@@ -58,6 +65,19 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
     return path
 
 
+def check_tests(config: AblateConfig, store: Store) -> None:
+    """Raise InputError where a test has no clips to be measured on, or public weights are broken."""
+    for name in config.tests.values():
+        clips_of_hands(Dataset.open(store, name), notes={})
+    locate(ALEXNET, config.metrics.weights)
+
+
+def clips_of_hands(dataset: Dataset, notes: dict[str, str]) -> list[ClipRow]:
+    """Return the clips of hands of a test that have true frames; `notes` names those that have none."""
+    rows = [row for row in dataset.rows("test") if row.has_hands]
+    return with_truth(rows, dataset.manifest.name, notes)
+
+
 def measure_test(
     pipeline: ManiVideoPipeline,
     metrics: Metrics,
@@ -68,12 +88,12 @@ def measure_test(
 ) -> list[dict[str, Any]]:
     """Generate and measure every clip of a test; keep a frame of the first few."""
     name = config.tests[test]
-    dataset = Dataset.open(store, name, layers=pipeline.network.settings.num_layers)
+    given = Dataset.open(store, name, layers=pipeline.network.settings.num_layers)
     folded, apart = Dataset.open(store, name), Dataset.open(store, name, layers=13)
-    rows = with_truth([row for row in dataset.rows("test") if row.has_hands], name, metrics.notes)
+    rows = clips_of_hands(given, metrics.notes)
     measured = []
     for number, row in enumerate(rows):
-        window = read_clip(dataset, row, config.sampling)
+        window = read_clip(given, row, config.sampling)
         confidence = read_clip(apart, row, config.sampling).confidence
         hidden = dilate(hidden_fingers(confidence), config.hidden_margin_px)
         generated = generate(pipeline, window, config.sampling)
@@ -82,8 +102,10 @@ def measure_test(
             "hidden_fingers": hidden,
             "object": visible_object(confidence),
         }
-        figures = {area: compare(metrics, generated, window.frames, inside) for area, inside in areas.items()}
-        measured.append({"id": row.id, **figures})
+        clip: dict[str, Any] = {"id": row.id}
+        for area, inside in areas.items():
+            clip[area] = compare(metrics, generated, window.frames, inside)
+        measured.append(clip)
         if number < config.shown:
             frame = int(hidden.sum(axis=(1, 2)).argmax())
             keep(generated[frame], run.folder / PICTURES, test, row)

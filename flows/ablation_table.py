@@ -20,6 +20,7 @@ import yaml
 from flows.ablate import AREAS, AblateConfig, AblationRun, Area
 from flows.ablation_figures import BESIDE, FIGURES, PICTURES
 from flows.pictures import Picture, column, labelled, resized, row, save_png
+from model.figures import mean_figures
 from storage.pictures import read_picture
 
 METRICS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓"}
@@ -39,8 +40,9 @@ class Spread:
     values: tuple[float, ...]
 
     @property
-    def mean(self) -> float:
-        return fmean(self.values)
+    def mean(self) -> float | None:
+        """None where no clip has the figure."""
+        return fmean(self.values) if self.values else None
 
     @property
     def deviation(self) -> float | None:
@@ -52,6 +54,8 @@ class Spread:
         return {"mean": self.mean, "deviation": self.deviation, "seeds": list(self.values)}
 
     def __str__(self) -> str:
+        if self.mean is None:
+            return "-"
         digits = 2 if abs(self.mean) >= 1 else 3
         spread = "" if self.deviation is None else f" ± {self.deviation:.{digits}f}"
         return f"{self.mean:.{digits}f}{spread}"
@@ -101,16 +105,9 @@ def tabulate(figures: Mapping[AblationRun, Mapping[str, Any]], config: AblateCon
         for test in config.tests:
             for area in AREAS:
                 for metric in METRICS:
-                    values = [
-                        fmean(
-                            clip[area][metric]
-                            for clip in found["tests"][test]
-                            if clip[area][metric] is not None
-                        )
-                        for run, found in figures.items()
-                        if run.variant == name
-                    ]
-                    table[name, test, area, metric] = Spread(tuple(values))
+                    clips = [found["tests"][test] for run, found in figures.items() if run.variant == name]
+                    means = [mean_figures([clip[area] for clip in each], [metric])[metric] for each in clips]
+                    table[name, test, area, metric] = Spread(tuple(m for m in means if m is not None))
     return table
 
 
@@ -123,8 +120,9 @@ def judge(table: Table, config: AblateConfig) -> list[dict[str, Any]]:
         )
         gain = Spread(tuple(b - w for b, w in zip(better, worse, strict=True)))
         seeds_for = sum(value > 0 for value in gain.values)
+        holds = 0 < len(gain.values) == seeds_for
         verdicts.append(
-            {**claim.model_dump(), "gain_db": gain.as_json(), "holds": gain.mean > 0, "seeds_for": seeds_for}
+            {**claim.model_dump(), "gain_db": gain.as_json(), "holds": holds, "seeds_for": seeds_for}
         )
     return verdicts
 
@@ -157,7 +155,7 @@ def claims_text(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
         better, worse = (config.variants[verdict[side]].title for side in ("better", "worse"))
         gain = Spread(tuple(verdict["gain_db"]["seeds"]))
         where = f"{verdict['test']}, {AREA_TITLES[verdict['area']]}"
-        held = "holds" if verdict["holds"] else "does not hold"
+        held = "holds" if verdict["holds"] else "does not hold with every seed"
         seeds = f"{verdict['seeds_for']} of {len(gain.values)} seeds"
         lines.append(f"{better} > {worse} ({where}): {held}, {gain} dB, {seeds}")
     return lines
@@ -197,7 +195,7 @@ def comparison(config: AblateConfig, out_dir: Path) -> Picture:
     names = [
         path.name
         for test in config.tests
-        for path in sorted((out_dir / PICTURES / "truth").glob(f"{test}-*.png"))
+        for path in sorted(next(reversed(folders.values())).glob(f"{test}-*.png"))
     ]
     lines = [
         row([labelled(_panel(folder / name), _caption(title, name)) for title, folder in folders.items()])

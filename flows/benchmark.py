@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 
 from flows.batches import map_items
 from flows.build import BuildConfig
@@ -26,7 +26,10 @@ from flows.synthesize import SynthesizeConfig
 from render.occlusion import count_hidden, hidden_shares
 from storage.dataset import Dataset
 from storage.digests import digest_arrays, digest_json
+from storage.errors import InputError
+from storage.likeness import groups, shape_signature
 from storage.manifest import ClipRow
+from storage.sources.glb import load_glb
 from storage.store import Store
 
 UNSEEN = "-unseen"  # ends the name of the second dataset
@@ -40,14 +43,14 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid"):
     dataset: str = "benchmark"
     """Name of the dataset to train on and to test seen objects on; that of unseen ones is `<name>-unseen`."""
     procedural: int = Field(default=48, ge=2)
-    """Number of procedural objects; the object-only clips are of all but the unseen ones."""
+    """Number of procedural objects; the object-only clips are of all but those like an unseen one."""
     seen: int = Field(default=18, ge=1)
     """The first so many are in the training sessions."""
     unseen: int = Field(default=6, ge=1)
     """The next so many are in the unseen-object test."""
-    sessions: dict[str, int] = {"train": 36, "seen": 6, "unseen": 6}
+    sessions: dict[str, PositiveInt] = {"train": 36, "seen": 6, "unseen": 6}
     """Sessions of each set; the set's objects take turns."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seeds objects and sessions."""
     build: BuildConfig = BuildConfig()
     """Object-only clips."""
@@ -78,13 +81,8 @@ def plan(config: BenchmarkConfig, out_dir: Path) -> BenchmarkPlan:
     """Write the objects below `out_dir`, those seen and unseen apart; return what is to be made of them."""
     everything = procedural_folder(out_dir / "objects", config.procedural, config.seed)
     files = sorted(everything.glob("*.glb"))
-    unseen = files[config.seen :][: config.unseen]
-    groups = {
-        "seen": files[: config.seen],
-        "unseen": unseen,
-        "alone": [file for file in files if file not in unseen],
-    }
-    folders = {name: _copied(group, out_dir / "objects" / name) for name, group in groups.items()}
+    sets = _object_sets(files, config)
+    folders = {name: _copied(group, out_dir / "objects" / name) for name, group in sets.items()}
     synthesize = {}
     for number, name in enumerate(SETS):
         settings: dict[str, Any] = {
@@ -102,6 +100,28 @@ def plan(config: BenchmarkConfig, out_dir: Path) -> BenchmarkPlan:
         synthesize,
         {name: config.ingest.model_copy(update={"dataset": name, "prune": True}) for name in names},
     )
+
+
+def _object_sets(files: Sequence[Path], config: BenchmarkConfig) -> dict[str, list[Path]]:
+    """Choose objects for hands, unseen ones and those alone; nothing like an unseen one is trained on."""
+    shape = groups({file.name: (shape_signature(load_glb(file)),) for file in files})
+    seen = list(files[: config.seen])
+    others = [file for file in files if shape[file.name] not in {shape[its.name] for its in seen}]
+    unseen = others[: config.unseen]
+    if len(unseen) < config.unseen:
+        raise InputError.mismatch(
+            "benchmark",
+            "procedural",
+            found=f"{len(others)} shapes unlike the {config.seen} seen ones",
+            wanted=config.unseen,
+            code="config",
+        )
+    held_out = {shape[file.name] for file in unseen}
+    return {
+        "seen": seen,
+        "unseen": unseen,
+        "alone": [file for file in files if shape[file.name] not in held_out],
+    }
 
 
 def describe(config: BenchmarkConfig, store: Store, out_dir: Path) -> dict[str, Any]:

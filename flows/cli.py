@@ -27,6 +27,7 @@ from flows.options import (
     LvisOption,
     ManoOption,
     ModelOption,
+    NamedOutOption,
     ObjectsOption,
     OnlyOption,
     OutOption,
@@ -183,10 +184,7 @@ def convert(
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", show_default=False)],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Else outputs/<config>."),
-    ] = None,
+    out: NamedOutOption = None,
     dataset: DatasetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
     check: Annotated[

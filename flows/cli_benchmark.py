@@ -12,7 +12,7 @@ from flows.options import (
     ConfigArgument,
     DebugOption,
     JsonOption,
-    OutOption,
+    NamedOutOption,
     SetOption,
     StoreOption,
     overrides,
@@ -22,7 +22,7 @@ from storage.config import load_config
 
 def benchmark(
     config: ConfigArgument = CONFIGS / "benchmark.yaml",
-    out: OutOption = Path("outputs/benchmark"),
+    out: NamedOutOption = None,
     assignments: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -34,6 +34,7 @@ def benchmark(
         from flows.benchmark import BenchmarkConfig
 
         settings = load_config(BenchmarkConfig, config, overrides(assignments))
+        out = out or Path("outputs") / config.stem
         result = runs.run(data_dag.benchmark, config=settings, store=store, out_dir=out)
         if as_json:
             print_json(result)
@@ -44,7 +45,7 @@ def benchmark(
 
 def ablate(
     config: ConfigArgument = CONFIGS / "ablate.yaml",
-    out: OutOption = Path("outputs/ablation"),
+    out: NamedOutOption = None,
     assignments: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -57,6 +58,7 @@ def ablate(
         from flows.ablation_table import FILES
 
         settings = load_config(AblateConfig, config, overrides(assignments))
+        out = out or Path("outputs") / config.stem
         results = runs.run(model_dag.ablate, config=settings, store=store, out_dir=out)
         if as_json:
             print_json(results)

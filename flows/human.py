@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from flows.generate import GenerateConfig, Motion, motion_window
 from flows.ingest import IngestConfig
@@ -38,6 +38,15 @@ class HumanConfig(BaseModel, frozen=True, extra="forbid"):
     """A capture session whose motion is generated."""
     generate: GenerateConfig
     """The video."""
+
+    @model_validator(mode="after")
+    def _whole_person(self) -> Self:
+        if self.generate.ingest.crop != "center":
+            raise ValueError(
+                f"generate.ingest.crop: found {self.generate.ingest.crop}, wanted center: the true video is"
+                " compared as a whole"
+            )
+        return self
 
 
 @dataclass(frozen=True)

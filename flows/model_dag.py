@@ -144,8 +144,8 @@ def human(config: HumanConfig, store: Path | str, out_dir: Path) -> HumanResult:
     """Videos of a person, the human stage on them, and a video of a person who handles a session's object."""
     videos = write_people(config.people, out_dir / "people")
     ingest_session(videos, config.ingest, store)
-    model, _ = train_where_changed(config.human, store, out_dir / "human")
     scene, keypoints = peopling.write_scene(config.session, config.people, out_dir)
+    model, _ = train_where_changed(config.human, store, out_dir / "human")
     motion, video = Motion(scene, keypoints=keypoints), out_dir / "person.mp4"
     generate_motion(model, motion, config.generate, store, video)
     return humans.compare(motion, video, config.generate, Store(store), out_dir / "person_sheet.png")
@@ -160,8 +160,12 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
 def ablate(config: AblateConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
     """The same training and tests with one thing changed at a time; results.json."""
     if config.benchmark is not None:
-        benchmark(load_config(BenchmarkConfig, config.benchmark), store, out_dir.with_name("benchmark"))
+        folder = out_dir.absolute().with_name(config.benchmark.stem)
+        benchmark(load_config(BenchmarkConfig, config.benchmark), store, folder)
     runs = ablating.ablation_runs(config, out_dir)
+    for run in runs:
+        ablating.stages(run, config)  # what is wrong with the last of them is told before the first
+    ablation_figures.check_tests(config, Store(store))
     countdown = ablating.Countdown(runs)
     for run in runs:
         with countdown.run(run):

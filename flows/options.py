@@ -45,6 +45,12 @@ ObjectsOption = Annotated[
 ModelOption = Annotated[
     Path, typer.Option("--model", metavar="DIR", help="Folder of a saved model: <run>/model.")
 ]
+NamedOutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="Folder of what is made; by default outputs/ and CONFIG's name."
+    ),
+]
 OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of what is made.")]
 ManoOption = Annotated[
     Path | None,

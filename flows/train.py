@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from diffusers.utils.logging import disable_progress_bar
@@ -25,12 +26,19 @@ from flows.stamps import changes, write_stamp
 from model.run import RESUMABLE
 from model.train import train
 from model.training_config import TrainConfig
-from storage.digests import digest_file, digest_json
+from storage.digests import digest_file, digest_json, digest_tree
 from storage.manifest import Manifest
 from storage.store import Store
 
 STAMP = "made-from.json"
 LINES = 10  # of progress where no bar can be drawn
+MEASURING = frozenset(  # files of `model` that no weight depends on
+    f"{name}.py"
+    for name in (
+        "evaluate", "figures", "metrics", "metrics_fid", "metrics_inception", "metrics_joints",
+        "metrics_lpips", "metrics_weights",
+    )
+)  # fmt: skip
 
 
 class RateColumn(ProgressColumn):
@@ -89,16 +97,24 @@ def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tup
 
 def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
     """Return all that decides a stage's result beyond rounding: settings, data, what it starts from, code."""
-    start = config.init_from.parent / STAMP if config.init_from is not None else config.model
     return {
         "config": config.model_dump(mode="json", exclude=RESUMABLE - {"iterations"}),
         "dataset": Manifest.read(store, config.dataset).version,
-        "start": digest_file(start) if start is not None and start.is_file() else None,
-        "code": code_digest(),
+        "start": _start_digest(config),
+        "code": code_digest(without=MEASURING),
     }
 
 
-def code_digest() -> str:
-    """Return the digest of the network's and its training's source."""
-    folder = Path(model.__path__[0])
-    return digest_json({path.name: digest_file(path) for path in sorted(folder.glob("*.py"))})
+def _start_digest(config: TrainConfig) -> str | None:
+    """Return the digest of a model's config, or of what a saved one was made from, else of its weights."""
+    if config.init_from is None:
+        return digest_file(config.model) if config.model is not None and config.model.is_file() else None
+    stamp = config.init_from.parent / STAMP
+    return digest_file(stamp) if stamp.is_file() else digest_tree(config.init_from / "network")
+
+
+def code_digest(*beside: ModuleType, without: frozenset[str] = frozenset()) -> str:
+    """Return the digest of the source of `model`, but for some of its files, and of modules beside it."""
+    own = [path for path in Path(model.__path__[0]).glob("*.py") if path.name not in without]
+    others = [Path(str(module.__file__)) for module in beside]
+    return digest_json({path.name: digest_file(path) for path in sorted([*own, *others])})

@@ -101,9 +101,12 @@ def load_checkpoint(path: Path, state: TrainingState) -> int:
 def read_position(path: Path) -> dict[str, Any]:
     """Return a checkpoint's `state.json`: step, ema_steps, config; InputError where it cannot be read."""
     try:
-        return dict(json.loads((path / "state.json").read_text()))
+        position = json.loads((path / "state.json").read_text())
+        if not isinstance(position, dict) or not {"step", "ema_steps", "config", "scaler"} <= position.keys():
+            raise ValueError("state.json is not a checkpoint's")
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
+    return position
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -106,13 +106,14 @@ def estimate_memory(trainer: Trainer, height: int, width: int) -> MemoryEstimate
     )
 
 
-def least_bytes(config: TrainConfig) -> int:
-    """What training holds whatever its clips: network, gradients, moments, average; builds none of them."""
+def least_bytes(config: TrainConfig) -> tuple[int, int]:
+    """The network's bytes, and with gradients, moments and average: whatever the clips. Builds nothing."""
     network = network_without_contents(config)
     trained = select_trained(network, config.stage)
     each = sum(parameter.nbytes for parameter in trained.values())
     copies = 2 if config.ema_decay else 1  # gradients, and averaged weights
-    return num_bytes(network) + copies * each + num_moment_bytes(build_optimizer(trained, config))
+    weights = num_bytes(network)
+    return weights, weights + copies * each + num_moment_bytes(build_optimizer(trained, config))
 
 
 def num_moment_bytes(optimizer: Optimizer) -> int:

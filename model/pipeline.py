@@ -28,6 +28,7 @@ from model.denoising_unet import ClipEncoding, Encoded, join_frames
 from model.network import ManiVideoNetwork
 from model.sampling import SamplingConfig, draw_noise, guidance_branches
 from model.schedule import build_sampler, build_scheduler
+from model.weights import check_complete
 from model.windows import denoise
 from storage.errors import InputError, one_line
 
@@ -71,7 +72,7 @@ class ManiVideoPipeline(DiffusionPipeline):
 
         What is on the device at once does not grow with the number of frames, but for z itself. With a
         generator for each clip, a clip's video is the same in any batch.
-        Raises ValueError when shapes do not fit the network.
+        Raises ValueError when shapes do not fit the network, FloatingPointError where a pixel is no number.
         """
         # 1. Check
         sampling = sampling or SamplingConfig()
@@ -94,6 +95,8 @@ class ManiVideoPipeline(DiffusionPipeline):
         # 5. Decode
         frames = self.decode(z, sampling.decoded_at_once)
         self.maybe_free_model_hooks()
+        if not np.isfinite(frames).all():
+            raise FloatingPointError("pixels that are no numbers: look at the weights and the guidance")
         return VideoOutput(frames=frames)
 
     def check(self, conditions: Conditions, sampling: SamplingConfig) -> None:
@@ -156,7 +159,12 @@ def build_pipeline(config: ModelConfig) -> ManiVideoPipeline:
 
 def build_network(settings: NetworkConfig) -> ManiVideoNetwork:
     """The method's network, or the baseline's, with fresh weights."""
-    return (ControlNetBaseline if settings.method == "controlnet" else ManiVideoNetwork)(settings)
+    return network_kind(settings)(settings)
+
+
+def network_kind(settings: NetworkConfig) -> type[ManiVideoNetwork]:
+    """The class of a network of these settings."""
+    return ControlNetBaseline if settings.method == "controlnet" else ManiVideoNetwork
 
 
 def read_network_settings(folder: Path) -> NetworkConfig:
@@ -168,8 +176,12 @@ def read_network_settings(folder: Path) -> NetworkConfig:
 
 def read_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> ManiVideoPipeline:
     """A saved pipeline, its network in `dtype`; InputError where the folder holds none, or a broken one."""
+    kind, told = network_kind(read_network_settings(folder)), {"output_loading_info": True}
     with reading(folder):
-        return ManiVideoPipeline.from_pretrained(folder, dtype={"network": dtype, "default": torch.float32})
+        network, info = kind.from_pretrained(folder, subfolder="network", dtype=dtype, **told)
+    check_complete(str(folder / "network"), info)
+    with reading(folder):
+        return ManiVideoPipeline.from_pretrained(folder, network=network)
 
 
 @contextmanager
@@ -179,5 +191,5 @@ def reading(folder: Path) -> Iterator[None]:
         raise InputError(f"{folder}: no saved model in it", code="missing-folder")
     try:
         yield
-    except (*UNREADABLE, TypeError) as error:
+    except (*UNREADABLE, TypeError, NotImplementedError) as error:
         raise InputError(f"{folder}: cannot be read: {one_line(error)}", code="model") from error

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import torch
@@ -75,6 +76,7 @@ def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -
     """Build what a run needs; InputError names all that prevents it. Nothing is written."""
     findings = Findings()
     trainer = run = batches = validation = None
+    dataset: Dataset | None = None
     if config.memory_estimate:
         with findings.noting():
             check_least_memory(config, findings)
@@ -84,10 +86,7 @@ def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -
             check_disk(trainer, out_dir, findings)
     writes = trainer is None or trainer.accelerator.is_main_process
     with findings.noting():
-        model = {} if trainer is None else model_settings(trainer.pipeline)
-        run = Run(config, out_dir, model, resume=resume, writes=writes)
-    with findings.noting():
-        layers = 7 if trainer is None else trainer.network.settings.num_layers
+        layers: Literal[7, 13] = 7 if trainer is None else trainer.network.settings.num_layers
         dataset = Dataset.open(store, config.dataset, layers=layers)
         draws = Draws(dataset.rows(config.split), config.batch, config.seed)
         factor = 1 if trainer is None else trainer.network.settings.factor
@@ -98,6 +97,11 @@ def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -
             batches = StepBatches(dataset, draws, int(config.cache_gib * GIB), trainer.slots(), latents)
         if writes and config.validation.every is not None:
             validation = Validation(dataset, config.validation, config.validation.every)
+    with findings.noting():
+        settings = {} if trainer is None else model_settings(trainer.pipeline)
+        if dataset is not None:
+            settings["dataset.version"] = dataset.manifest.version
+        run = Run(config, out_dir, settings, resume=resume, writes=writes)
     if trainer is not None and batches is not None and config.memory_estimate:
         check_memory(trainer, batches, findings)
     findings.stop()
@@ -131,12 +135,12 @@ def check_clips(dataset: Dataset, draws: Draws, factor: int, findings: Findings)
 
 def check_least_memory(config: TrainConfig, findings: Findings) -> None:
     """What training will take at the least, before any of it is taken."""
-    least = least_bytes(config)
-    if trains_on_cpu(config):
-        compare("memory", processes_here() * least, available_memory(), findings, LESS_MEMORY)
-    else:
+    weights, least = least_bytes(config)
+    if torch.cuda.is_available() and not trains_on_cpu(config):
         free, _ = torch.cuda.mem_get_info(int(os.environ.get("LOCAL_RANK", "0")))
         compare("GPU memory", least, free, findings, LESS_MEMORY)
+        least = weights  # they are read here and moved there
+    compare("memory", processes_here() * least, available_memory(), findings, LESS_MEMORY)
 
 
 def check_memory(trainer: Trainer, batches: StepBatches, findings: Findings) -> None:
@@ -165,9 +169,12 @@ def check_disk(trainer: Trainer, out_dir: Path, findings: Findings) -> None:
     checkpoint = network + averaged + num_moment_bytes(trainer.state.optimizer)
     needed = checkpoint * (trainer.config.keep + 1) + model
     there = next(folder for folder in (out_dir, *out_dir.absolute().parents) if folder.is_dir())
+    if out_dir.exists() and not out_dir.is_dir():
+        findings.note(str(out_dir), found="a file", wanted="a folder")
     if not os.access(there, os.W_OK):
         findings.note(str(out_dir), found="a folder that cannot be written to", wanted="one that can")
-    held = durable.num_bytes(out_dir) if out_dir.is_dir() else 0  # by what a resumed run will replace
+    replaced = [out_dir / name for name in ("checkpoints", "model")]  # by a run that is resumed
+    held = sum(durable.num_bytes(folder) for folder in replaced if folder.is_dir())
     compare(f"disk of {there}", needed - held, shutil.disk_usage(there).free, findings, "a smaller keep")
 
 

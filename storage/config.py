@@ -1,7 +1,8 @@
 """Reading configs: YAML values, with overrides from the command line, into frozen pydantic models."""
 
 import difflib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -22,6 +23,8 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
     values = _read_yaml(path)
     for override in overrides:
         _apply(values, override)
+    if endless := list(_not_finite(values)):
+        raise InputError(f"{path}: {', '.join(endless)}: found no finite number", code="config")
     try:
         return cls.model_validate(values)
     except ValidationError as error:
@@ -80,6 +83,18 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise InputError(f"--set {override}: '{parent}' holds a value, not keys", code="config")
     values[name] = value
+
+
+def _not_finite(values: Any, key: str = "") -> Iterator[str]:
+    """Yield the keys of numbers that are infinite or none: each compares with bounds, and none is of use."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from _not_finite(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(values, list):
+        for value in values:
+            yield from _not_finite(value, key)
+    elif isinstance(values, float) and not math.isfinite(values):
+        yield f"'{key}'"
 
 
 def _explain(cls: type[BaseModel], path: Path, set_keys: Sequence[str], details: ErrorDetails) -> str:

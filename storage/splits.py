@@ -51,8 +51,25 @@ def with_splits(rows: Sequence["ClipRow"]) -> tuple["ClipRow", ...]:
     sessions = groups(_takes(based))
     objects = groups({entry.geometry: [entry.shape] for row in based for entry in _objects(row)})
     fixed = _fixed_splits(based, sessions)
-    done = {row.id: _split(row, sessions[row.session], fixed, objects) for row in based}
+    drawn = _draws(based, sessions, objects)
+    done = {row.id: _split(row, sessions[row.session], fixed, objects, drawn) for row in based}
     return tuple(done.get(row.id, row) for row in rows)
+
+
+def _draws(
+    rows: Iterable["ClipRow"], sessions: Mapping[str, str], objects: Mapping[str, str]
+) -> dict[str, str]:
+    """Draw what has to be on one side: groups of sessions, of objects, participants.
+
+    Their rows may have come with different fractions; the largest is everyone's.
+    """
+    fractions: defaultdict[str, float] = defaultdict(float)
+    for row in rows:
+        assert row.basis is not None
+        names = {sessions[row.session], _person(row), *(objects[entry.geometry] for entry in _objects(row))}
+        for name in names:
+            fractions[name] = max(fractions[name], row.basis.test_fraction)
+    return {name: draw(name, fraction) for name, fraction in fractions.items()}
 
 
 def draw(name: str, test_fraction: float) -> str:
@@ -62,28 +79,34 @@ def draw(name: str, test_fraction: float) -> str:
 
 
 def _split(
-    row: "ClipRow", group: str, fixed: Mapping[str, Mapping[str, str]], objects: Mapping[str, str]
+    row: "ClipRow",
+    group: str,
+    fixed: Mapping[str, Mapping[str, str]],
+    objects: Mapping[str, str],
+    drawn: Mapping[str, str],
 ) -> "ClipRow":
     """Return a row with its three splits; `fixed` has each group's sessions whose source fixes a split."""
     basis = row.basis
     assert basis is not None
-    by_sequence, why = _by_sequence(row, group, fixed.get(group, {}))
+    by_sequence, why = _by_sequence(row, group, fixed.get(group, {}), drawn)
     reasons = {"sequence": why}
     its = [objects[entry.geometry] for entry in basis.objects]
-    held_out = [name for name in its if draw(name, basis.test_fraction) == "test"]
+    held_out = [name for name in its if drawn[name] == "test"]
     if its:
         by_object = "test" if held_out else "train"
         reasons["object"] = f"drawn for the shape {(held_out or its)[0][:12]}"
     else:
-        by_object, reasons["object"] = draw(group, basis.test_fraction), f"no object: drawn for {group}"
-    by_participant = draw(f"participant {row.participant}", basis.test_fraction) if row.participant else ""
+        by_object, reasons["object"] = drawn[group], f"no object: drawn for {group}"
+    by_participant = drawn[_person(row)] if row.participant else ""
     reasons["participant"] = f"drawn for {row.participant}" if row.participant else "not known"
     return replace(
         row, split=by_sequence, object_split=by_object, participant_split=by_participant, why=reasons
     )
 
 
-def _by_sequence(row: "ClipRow", group: str, fixed: Mapping[str, str]) -> tuple[str, str]:
+def _by_sequence(
+    row: "ClipRow", group: str, fixed: Mapping[str, str], drawn: Mapping[str, str]
+) -> tuple[str, str]:
     """Return a row's split by sequence, and why."""
     assert row.basis is not None
     others = {session: split for session, split in fixed.items() if session != row.session}
@@ -96,7 +119,7 @@ def _by_sequence(row: "ClipRow", group: str, fixed: Mapping[str, str]) -> tuple[
         chosen = (held_out or list(fixed))[0]
         return fixed[chosen], f"near-duplicate of {chosen}, whose source fixes it"
     why = "drawn by its name" if group == row.session else f"drawn with its near-duplicate {group}"
-    return draw(group, row.basis.test_fraction), why
+    return drawn[group], why
 
 
 def _takes(rows: Iterable["ClipRow"]) -> dict[str, set[Signature]]:
@@ -119,6 +142,10 @@ def _fixed_splits(rows: Iterable["ClipRow"], sessions: Mapping[str, str]) -> dic
         if row.basis.fixed and group.get(row.session) != "test":
             group[row.session] = row.basis.fixed
     return fixed
+
+
+def _person(row: "ClipRow") -> str:
+    return f"participant {row.participant}"
 
 
 def _objects(row: "ClipRow") -> tuple[ObjectIdentity, ...]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ from typer.testing import CliRunner
 from flows import ablation_figures
 from flows.ablate import AREAS, AblateConfig, AblationRun, Countdown, ablation_runs, stages
 from flows.ablation_table import FILES, Spread, judge, tabulate
-from flows.benchmark import UNSEEN, BenchmarkConfig, plan
+from flows.benchmark import UNSEEN, BenchmarkConfig, _object_sets, plan
 from flows.cli import app
+from flows.sources import procedural_folder
 from flows.synthesize import synthesize_sessions
 from model.config import ModelConfig
 from model.pipeline import build_pipeline
 from storage.config import load_config
 from storage.digests import digest_tree
 from storage.errors import InputError
+from storage.likeness import groups
 from storage.manifest import Manifest
 from storage.pictures import read_picture
 from storage.store import Store
@@ -90,6 +93,14 @@ def test_nothing_that_is_trained_on_shows_an_unseen_object(bench: Bench) -> None
     alone = {row.session.removeprefix("object:") for row in rows if row.source == "object"}
     assert meshes["seen"] < alone
     assert not meshes["unseen"] & alone
+    shapes = {
+        name: {entry.shape for row in chosen if row.basis for entry in row.basis.objects}
+        for name, chosen in (("trained on", rows), ("unseen", unseen))
+    }
+    alike = groups({f"{name} {k}": [it] for name, its in shapes.items() for k, it in enumerate(its)})
+    assert {name for name, first in alike.items() if first.startswith("trained")}.isdisjoint(
+        name for name in alike if name.startswith("unseen")
+    )
     assert {row.split for row in unseen} == {"test"}
     assert sorted(row.split for row in rows if row.has_hands) == ["test", "train"]
     shown = {key for row in rows if row.has_hands for key in row.object_keys}
@@ -119,6 +130,12 @@ def test_a_benchmark_wants_enough_objects_and_all_sets() -> None:
         BenchmarkConfig(procedural=4, seen=3, unseen=2)
     with pytest.raises(ValueError, match="wanted train, seen, unseen, found train"):
         BenchmarkConfig(sessions={"train": 1})
+
+
+def test_unseen_objects_are_unlike_those_in_hands(tmp_path: Path) -> None:
+    same = [Path(shutil.copy(file, tmp_path / f"{k}.glb")) for k in range(2) for file in [_cube(tmp_path)]]
+    with pytest.raises(InputError, match="procedural: found 0 shapes unlike the 1 seen ones, wanted 1"):
+        _object_sets(same, BenchmarkConfig(procedural=2, seen=1, unseen=1))
 
 
 def ablation(folder: Path) -> Path:
@@ -269,6 +286,11 @@ def test_shipped_ablations_can_be_read_and_all_variants_built(
             assert trained[0].model is not None
             with torch.device("meta"):  # shapes alone
                 build_pipeline(load_config(ModelConfig, trained[0].model))
+
+
+def _cube(folder: Path) -> Path:
+    (folder / "objects").mkdir(exist_ok=True)
+    return sorted(procedural_folder(folder / "objects", 1, seed=0).glob("*.glb"))[0]
 
 
 def _clip(psnr: float | None) -> dict[str, Any]:
