@@ -67,6 +67,8 @@ def test_saved_config_loads_equal(tmp_path: Path) -> None:
         ("width: 2024-13-45", [], "x.yaml: not YAML: month must be"),
         ("width: " + "[" * 5000, [], "x.yaml: not YAML"),
         ("", ["width=2024-13-45"], "--set width=2024-13-45: '2024-13-45' is not YAML"),
+        ("inner: {steps: .inf}", [], "x.yaml: 'inner.steps': found no finite number"),
+        ("", ["width=.nan"], "'width': found no finite number"),
         ("", ["widht=1"], "--set: unknown key 'widht' (did you mean 'width'?)"),
         ("", ["inner.steps=x"], "--set: 'inner.steps': found 'x', wanted a valid integer"),
         ("width: 1", ["width.a=1"], "--set width.a=1: 'width' holds a value, not keys"),

@@ -142,6 +142,20 @@ def test_a_clip_of_an_object_alone_is_split_with_what_has_its_shape() -> None:
     assert len({r.split for r in with_splits(clips)}) == 1
 
 
+def test_what_came_with_different_fractions_is_still_on_one_side() -> None:
+    clips = [
+        replace(each, source=source, basis=replace(each.basis, test_fraction=fraction))
+        for k in range(40)
+        for source, fraction in (("object", 0.0), ("hoi", HALF))
+        for each in [row(f"{source} {k}", 100 * k + len(source), identity(k))]
+    ]
+    sides = {
+        k: {r.object_split for r in with_splits(clips) if r.session.endswith(f" {k}")} for k in range(40)
+    }
+    assert all(len(side) == 1 for side in sides.values())
+    assert set.union(*sides.values()) == {"train", "test"}
+
+
 def test_three_in_a_hundred_are_held_out_by_default() -> None:
     assert TEST_FRACTION == SplitBasis().test_fraction == 0.03
     splits = [draw(f"session {k}", TEST_FRACTION) for k in range(4000)]

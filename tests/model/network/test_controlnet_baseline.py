@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from model.conditions import Conditions
@@ -109,3 +110,13 @@ def test_a_saved_baseline_generates_what_it_did(
     ]
     assert videos[0].shape == (1, 3, 32, 32, 3)
     assert (videos[0] == videos[1]).all()
+
+
+def test_a_saved_model_of_other_tensors_lists_them(config: ModelConfig, tmp_path: Path) -> None:
+    build_pipeline(config).save_pretrained(tmp_path)
+    file = tmp_path / "network" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights["stray"] = weights.pop("unet.conv_in.bias")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"{file.parent}: missing unet.conv_in.bias; unexpected stray$"):
+        read_pipeline(tmp_path)

@@ -92,3 +92,7 @@ def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path: Path) -> None:
         (path / name).write_bytes((path / name).read_bytes()[:20])
         with pytest.raises(InputError, match="cannot be resumed from"):
             load_checkpoint(path, training_state(0))
+    for text in ("[1]", "5", '{"step": 1}'):
+        (path / "state.json").write_text(text)
+        with pytest.raises(InputError, match=r"cannot be resumed from: state.json is not a checkpoint's"):
+            read_position(path)

@@ -99,6 +99,14 @@ def test_the_least_a_run_takes_is_known_without_its_weights(
     assert least_bytes(changed(config, model=None, init_from=tmp_path / "saved")) == (weights, held)
 
 
+def test_a_file_in_the_folder_s_place_is_named(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(InputError, match=f"{tmp_path / 'run'}: found a file, wanted a folder"):
+        prepare(image_config, store, tmp_path / "run", resume=False)
+
+
 def test_a_container_s_limit_counts_without_what_its_cache_would_give_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

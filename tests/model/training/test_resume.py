@@ -1,5 +1,7 @@
 """What a resumed run may change, and what would make it another run."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from model.train import train
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
 from storage.errors import InputError
+from storage.manifest import update
 from storage.store import Store
 
 
@@ -32,3 +35,15 @@ def test_a_model_s_file_that_changed_since_is_noticed(
     save_config(load_config(ModelConfig, model_yaml, ("schedule.prediction=v_prediction",)), model)
     with pytest.raises(InputError, match=r"schedule\.prediction_type was 'sample', is 'v_prediction'$"):
         train(config.model_copy(update={"iterations": 2}), store, run, resume=True)
+
+
+def test_a_dataset_that_changed_since_is_noticed(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    config = image_config.model_copy(update={"iterations": 1})
+    copy = Store(tmp_path / "store")
+    shutil.copytree(store.root, copy.root)
+    train(config, copy, tmp_path / "run")
+    update(copy, config.dataset, lambda manifest: replace(manifest, rows=manifest.rows[:-1]))
+    with pytest.raises(InputError, match=r"dataset\.version was '\w+', is '\w+'$"):
+        train(config.model_copy(update={"iterations": 2}), copy, tmp_path / "run", resume=True)
