@@ -1,7 +1,8 @@
 """All figures of an evaluation: of each clip, of all clips together, and what each of them stands on.
 
-Every figure is of the hand-object area. One that cannot be computed is None, with its reason among the notes;
-one that went through a network without its public weights is marked as not calibrated, and its note says so.
+Every figure is of an area: that of hands and object, unless who measures names another. One that cannot be
+computed is None, with its reason among the notes; one that went through a network without its public weights
+is marked as not calibrated, and its note says so.
 Letters: T frames, H rows, W columns.
 """
 

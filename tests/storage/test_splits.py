@@ -149,9 +149,8 @@ def test_what_came_with_different_fractions_is_still_on_one_side() -> None:
         for source, fraction in (("object", 0.0), ("hoi", HALF))
         for each in [row(f"{source} {k}", 100 * k + len(source), identity(k))]
     ]
-    sides = {
-        k: {r.object_split for r in with_splits(clips) if r.session.endswith(f" {k}")} for k in range(40)
-    }
+    done = with_splits(clips)
+    sides = {k: {r.object_split for r in done if r.session.endswith(f" {k}")} for k in range(40)}
     assert all(len(side) == 1 for side in sides.values())
     assert set.union(*sides.values()) == {"train", "test"}
 
