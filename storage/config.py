@@ -23,14 +23,15 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
     values = _read_yaml(path)
     for override in overrides:
         _apply(values, override)
-    if endless := list(_not_finite(values)):
-        raise InputError(f"{path}: {', '.join(endless)}: found no finite number", code="config")
     try:
-        return cls.model_validate(values)
+        config = cls.model_validate(values)
     except ValidationError as error:
         set_keys = [override.partition("=")[0].strip() for override in overrides]
         problems = [_explain(cls, path, set_keys, details) for details in error.errors()]
         raise InputError("; ".join(problems), code="config") from None
+    if endless := dict.fromkeys(_not_finite(values)):
+        raise InputError(f"{path}: {', '.join(endless)}: found no finite number", code="config")
+    return config
 
 
 def save_config(config: BaseModel, path: Path) -> None:
