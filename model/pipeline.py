@@ -32,6 +32,13 @@ from model.weights import check_complete
 from model.windows import denoise
 from storage.errors import InputError, one_line
 
+SAVED = (
+    ManiVideoNetwork,
+    ControlNetBaseline,
+    PixelUnshuffleCodec,
+    VaeCodec,
+)  # what may be in a pipeline
+
 
 @dataclass
 class VideoOutput(BaseOutput):
@@ -159,12 +166,7 @@ def build_pipeline(config: ModelConfig) -> ManiVideoPipeline:
 
 def build_network(settings: NetworkConfig) -> ManiVideoNetwork:
     """The method's network, or the baseline's, with fresh weights."""
-    return network_kind(settings)(settings)
-
-
-def network_kind(settings: NetworkConfig) -> type[ManiVideoNetwork]:
-    """The class of a network of these settings."""
-    return ControlNetBaseline if settings.method == "controlnet" else ManiVideoNetwork
+    return (ControlNetBaseline if settings.method == "controlnet" else ManiVideoNetwork)(settings)
 
 
 def read_network_settings(folder: Path) -> NetworkConfig:
@@ -176,12 +178,19 @@ def read_network_settings(folder: Path) -> NetworkConfig:
 
 def read_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> ManiVideoPipeline:
     """A saved pipeline, its network in `dtype`; InputError where the folder holds none, or a broken one."""
-    kind, told = network_kind(read_network_settings(folder)), {"output_loading_info": True}
+    kinds = {kind.__name__: kind for kind in SAVED}
     with reading(folder):
-        network, info = kind.from_pretrained(folder, subfolder="network", dtype=dtype, **told)
-    check_complete(str(folder / "network"), info)
+        index = ManiVideoPipeline.load_config(folder)
+        parts = {
+            part: kinds[index[part][1]].from_pretrained(
+                folder, subfolder=part, dtype=precision, output_loading_info=True
+            )
+            for part, precision in (("network", dtype), ("codec", torch.float32))
+        }
+    for part, (_, info) in parts.items():  # diffusers leaves what is missing without contents
+        check_complete(str(folder / part), info)
     with reading(folder):
-        return ManiVideoPipeline.from_pretrained(folder, network=network)
+        return ManiVideoPipeline.from_pretrained(folder, **{part: read for part, (read, _) in parts.items()})
 
 
 @contextmanager
@@ -191,5 +200,5 @@ def reading(folder: Path) -> Iterator[None]:
         raise InputError(f"{folder}: no saved model in it", code="missing-folder")
     try:
         yield
-    except (*UNREADABLE, TypeError, NotImplementedError) as error:
+    except (*UNREADABLE, TypeError) as error:
         raise InputError(f"{folder}: cannot be read: {one_line(error)}", code="model") from error

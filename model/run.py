@@ -34,7 +34,10 @@ class Run:
     def __init__(
         self, config: TrainConfig, folder: Path, model: dict[str, Any], *, resume: bool, writes: bool
     ) -> None:
-        """model: its settings (`model_settings`). Of several processes that train together, one writes."""
+        """model: what decides a run beside its config, as `model_settings` and the dataset's version do.
+
+        Of several processes that train together, one writes.
+        """
         self.config, self.folder, self.writes = config, folder, writes
         self.settings = config.model_dump(mode="json") | model
         self.model, self.checkpoints = folder / "model", folder / "checkpoints"

@@ -18,7 +18,8 @@ Config = TypeVar("Config", bound=BaseModel)
 def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file into `cls`, after setting each `a.b=value` of `overrides`.
 
-    Raises InputError (code "config") that names every offending key, with the nearest known key.
+    Raises InputError (code "config") that names every offending key, with the nearest known key; "non-finite"
+    for a number that is infinite or none.
     """
     values = _read_yaml(path)
     for override in overrides:
@@ -29,8 +30,8 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
         set_keys = [override.partition("=")[0].strip() for override in overrides]
         problems = [_explain(cls, path, set_keys, details) for details in error.errors()]
         raise InputError("; ".join(problems), code="config") from None
-    if endless := dict.fromkeys(_not_finite(values)):
-        raise InputError(f"{path}: {', '.join(endless)}: found no finite number", code="config")
+    for key, found in _not_finite(config.model_dump()):
+        raise InputError.mismatch(path, key, found=found, wanted="finite numbers", code="non-finite")
     return config
 
 
@@ -86,16 +87,16 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[name] = value
 
 
-def _not_finite(values: Any, key: str = "") -> Iterator[str]:
-    """Yield the keys of numbers that are infinite or none: each compares with bounds, and none is of use."""
-    if isinstance(values, dict):
-        for name, value in values.items():
-            yield from _not_finite(value, f"{key}.{name}".lstrip("."))
-    elif isinstance(values, list):
-        for value in values:
-            yield from _not_finite(value, key)
-    elif isinstance(values, float) and not math.isfinite(values):
-        yield f"'{key}'"
+def _not_finite(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each key whose number, or one of whose numbers, is infinite or none: bounds let them pass."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _not_finite(inner, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        if any(True for inner in value for _ in _not_finite(inner, key)):
+            yield key, value
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield key, value
 
 
 def _explain(cls: type[BaseModel], path: Path, set_keys: Sequence[str], details: ErrorDetails) -> str:

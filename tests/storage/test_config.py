@@ -67,8 +67,6 @@ def test_saved_config_loads_equal(tmp_path: Path) -> None:
         ("width: 2024-13-45", [], "x.yaml: not YAML: month must be"),
         ("width: " + "[" * 5000, [], "x.yaml: not YAML"),
         ("", ["width=2024-13-45"], "--set width=2024-13-45: '2024-13-45' is not YAML"),
-        ("inner: {learning_rate: .inf}", [], "x.yaml: 'inner.learning_rate': found no finite number"),
-        ("", ["inner.learning_rate=.nan"], "'inner.learning_rate': found no finite number"),
         ("", ["widht=1"], "--set: unknown key 'widht' (did you mean 'width'?)"),
         ("", ["inner.steps=x"], "--set: 'inner.steps': found 'x', wanted a valid integer"),
         ("width: 1", ["width.a=1"], "--set width.a=1: 'width' holds a value, not keys"),
@@ -82,6 +80,16 @@ def test_mistakes_name_the_key(tmp_path: Path, text: str, overrides: list[str], 
     assert wanted in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.code == "config"
+
+
+@pytest.mark.parametrize("number", ["inf", "nan"])
+def test_a_number_that_is_none_is_refused(tmp_path: Path, number: str) -> None:
+    wanted = f"x.yaml: inner.learning_rate: found {number}, wanted finite numbers"
+    with pytest.raises(InputError, match=wanted) as caught:
+        load_config(Outer, _write(tmp_path, f"inner: {{learning_rate: .{number}}}"))
+    assert caught.value.code == "non-finite"
+    with pytest.raises(InputError, match=wanted):
+        load_config(Outer, _write(tmp_path, ""), [f"inner.learning_rate=.{number}"])
 
 
 def test_every_mistake_is_listed(tmp_path: Path) -> None:

@@ -255,10 +255,10 @@ def test_mistakes_in_yaml_are_named(session: Path, file: str, change: dict[str, 
         ({"camera_from_world": np.diag([2.0, 1, 1, 1]).tolist()}, "front.camera_from_world: found matrix 0"),
         ({"distortion": [0.1, 0.2]}, "front.distortion: found 2 coefficients, wanted 4, 5 or 8"),
         (
-            {"intrinsics": [[1, 0, 1e300], [0, 1, 1], [0, 0, 1]]},
-            "front.intrinsics: found [[1.0, 0.0, 1e+300]",
+            {"intrinsics": [[1, 0, float("inf")], [0, 1, 1], [0, 0, 1]]},
+            "front.intrinsics: found [[1.0, 0.0, inf]",
         ),
-        ({"distortion": [float("nan")] * 4}, "'front.distortion': found no finite number"),
+        ({"distortion": [float("nan")] * 4}, "front.distortion: found [nan, nan, nan, nan], wanted finite"),
         ({"width": -1}, "'front.width': found -1, wanted greater than 0"),
     ],
 )

@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from model.codec import VaeConfig
 from model.config import ModelConfig, NetworkConfig
 from model.network import ManiVideoNetwork
-from model.pipeline import build_pipeline
+from model.pipeline import build_pipeline, read_pipeline
 from model.pretrained import (
     MOTION_MODULES_FILES,
     STABLE_DIFFUSION_FILES,
@@ -321,3 +321,15 @@ def test_missing_parts_are_named(stable_diffusion, animatediff, tmp_path):
         "text encoder",
         "tokenizer",
     ]
+
+
+def test_a_saved_codec_of_other_tensors_lists_them(tmp_path):
+    build_pipeline(small_config()).save_pretrained(tmp_path)
+
+    def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name.replace("decoder.conv_in.bias", "stray"): tensor for name, tensor in weights.items()}
+
+    edit(tmp_path / "codec" / WEIGHTS, renamed)
+    told = "codec: missing autoencoder.decoder.conv_in.bias; unexpected autoencoder.stray$"
+    with pytest.raises(InputError, match=told):
+        read_pipeline(tmp_path)
