@@ -21,7 +21,7 @@ from flows.pictures import Picture, composite_picture, save_png
 from flows.stamps import changes, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
-from model.evaluate import generate, read_clip, with_truth
+from model.evaluate import baselines, generate, mean_frame, read_clip, with_truth
 from model.figures import PICTURE_FIGURES, Figures, Metrics
 from model.metrics_weights import ALEXNET, locate
 from model.pipeline import ManiVideoPipeline
@@ -36,6 +36,7 @@ from storage.store import Store
 FIGURES, STAMP, PICTURES = "figures.json", "measured-from.json", "pictures"
 MEASURED_BY = {"tests", "sampling", "metrics", "hidden_margin_px", "shown"}  # of the settings
 BESIDE = ("layers", "truth")  # pictures that are no variant's
+GENERATED = "generated"  # what a clip's figures are of, beside the baselines
 
 
 def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfig, store: Store) -> Path:
@@ -53,7 +54,9 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
     shutil.rmtree(run.folder / PICTURES, ignore_errors=True)
     pipeline = load_pipeline(model_dir)
     metrics = Metrics(config.metrics, pipeline._execution_device)
-    tests = {test: measure_test(pipeline, metrics, test, run, config, store) for test in config.tests}
+    trained_on = Dataset.open(store, config.image.dataset)
+    mean = mean_frame(trained_on, trained_on.rows(config.image.split), config.sampling.mean_frames_per_clip)
+    tests = {test: measure_test(pipeline, metrics, test, mean, run, config, store) for test in config.tests}
     figures = {
         "parameters": pipeline.network.num_parameters(),
         "calibrated": metrics.calibrated,
@@ -82,11 +85,15 @@ def measure_test(
     pipeline: ManiVideoPipeline,
     metrics: Metrics,
     test: str,
+    mean: Picture | None,
     run: AblationRun,
     config: AblateConfig,
     store: Store,
 ) -> list[dict[str, Any]]:
-    """Generate and measure every clip of a test; keep a frame of the first few."""
+    """Generate and measure every clip of a test, and BASELINES beside it; keep a frame of the first few.
+
+    mean: the mean training frame, if any.
+    """
     name = config.tests[test]
     given = Dataset.open(store, name, layers=pipeline.network.settings.num_layers)
     folded, apart = Dataset.open(store, name), Dataset.open(store, name, layers=13)
@@ -102,10 +109,16 @@ def measure_test(
             "hidden_fingers": hidden,
             "object": visible_object(confidence),
         }
-        clip: dict[str, Any] = {"id": row.id}
-        for area, inside in areas.items():
-            clip[area] = compare(metrics, generated, window.frames, inside)
-        measured.append(clip)
+        shown = {GENERATED: generated, **baselines(window.frames, mean)}
+        measured.append(
+            {"id": row.id}
+            | {
+                name: {
+                    area: compare(metrics, frames, window.frames, inside) for area, inside in areas.items()
+                }
+                for name, frames in shown.items()
+            }
+        )
         if number < config.shown:
             frame = int(hidden.sum(axis=(1, 2)).argmax())
             keep(generated[frame], run.folder / PICTURES, test, row)

@@ -3,6 +3,7 @@
     results.json, table.md, table.csv, comparison.png (like Figures 5 to 7), ablation.html with all of it
 
 A figure is the mean over a test's clips; a table shows its mean and sample standard deviation over seeds.
+Seeds say how much training varies, and not how much clips do: a claim has a standard error over clips, too.
 """
 
 import base64
@@ -15,10 +16,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 import jinja2
+import numpy as np
 import yaml
+from numpy.typing import NDArray
+from scipy.stats import sem
 
-from flows.ablate import AREAS, AblateConfig, AblationRun, Area
-from flows.ablation_figures import BESIDE, FIGURES, PICTURES
+from flows.ablate import AREAS, AblateConfig, AblationRun, Area, Claim
+from flows.ablation_figures import BESIDE, FIGURES, GENERATED, PICTURES
 from flows.pictures import Picture, column, labelled, resized, row, save_png
 from model.figures import mean_figures
 from storage.pictures import read_picture
@@ -29,6 +33,7 @@ AREA_TITLES: dict[Area, str] = {
     "hidden_fingers": "hidden fingers",
     "object": "visible object",
 }
+BASELINES = {"first_frame": "true first frame", "mean_frame": "mean training frame"}
 PANEL_HEIGHT = 192  # pixels
 FILES = ("results.json", "table.md", "table.csv", "comparison.png", "ablation.html")
 
@@ -61,7 +66,8 @@ class Spread:
         return f"{self.mean:.{digits}f}{spread}"
 
 
-Table = Mapping[tuple[str, str, Area, str], Spread]  # (variant, test, area, metric)
+Figures = Mapping[AblationRun, Mapping[str, Any]]  # content of each run's figures.json
+Table = Mapping[tuple[str, str, Area, str], Spread]  # (variant or baseline, test, area, metric)
 
 
 def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) -> dict[str, Any]:
@@ -73,17 +79,14 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
             name: {
                 "title": variant.title,
                 "parameters": next(figures[run]["parameters"] for run in runs if run.variant == name),
-                "tests": {
-                    test: {
-                        area: {metric: table[name, test, area, metric].as_json() for metric in METRICS}
-                        for area in AREAS
-                    }
-                    for test in config.tests
-                },
+                "tests": _nested(table, name, config),
             }
             for name, variant in config.variants.items()
         },
-        "claims": judge(table, config),
+        "baselines": {
+            name: {"title": t, "tests": _nested(table, name, config)} for name, t in BASELINES.items()
+        },
+        "claims": judge(figures, config),
         "calibrated": {
             metric: all(found["calibrated"][metric] for found in figures.values()) for metric in METRICS
         },
@@ -98,33 +101,68 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
     return results
 
 
-def tabulate(figures: Mapping[AblationRun, Mapping[str, Any]], config: AblateConfig) -> Table:
+def tabulate(figures: Figures, config: AblateConfig) -> Table:
     """Return every figure's spread over seeds; a run's figure is the mean over the clips that have it."""
+    runs = {name: [run for run in figures if run.variant == name] for name in config.variants}
+    sources = {name: (GENERATED, of) for name, of in runs.items()}
+    sources |= {name: (name, list(figures)[:1]) for name in BASELINES}  # no seed changes them
     table: dict[tuple[str, str, Area, str], Spread] = {}
-    for name in config.variants:
+    for name, (shown, of) in sources.items():
         for test in config.tests:
             for area in AREAS:
+                clips = [
+                    [clip[shown][area] for clip in figures[run]["tests"][test] if shown in clip] for run in of
+                ]
+                found = [mean_figures(each, tuple(METRICS)) for each in clips]
                 for metric in METRICS:
-                    clips = [found["tests"][test] for run, found in figures.items() if run.variant == name]
-                    means = [mean_figures([clip[area] for clip in each], [metric])[metric] for each in clips]
-                    table[name, test, area, metric] = Spread(tuple(m for m in means if m is not None))
+                    values = (each[metric] for each in found)
+                    table[name, test, area, metric] = Spread(tuple(v for v in values if v is not None))
     return table
 
 
-def judge(table: Table, config: AblateConfig) -> list[dict[str, Any]]:
-    """Hold what the paper says against the PSNR that came out, as differences between runs of one seed."""
+def _nested(table: Table, name: str, config: AblateConfig) -> dict[str, Any]:
+    """Return a row's figures as results.json has them."""
+    return {
+        test: {
+            area: {metric: table[name, test, area, metric].as_json() for metric in METRICS} for area in AREAS
+        }
+        for test in config.tests
+    }
+
+
+def judge(figures: Figures, config: AblateConfig) -> list[dict[str, Any]]:
+    """Hold what the paper says against the PSNR that came out, as differences between runs of one seed.
+
+    A claim holds where every seed agrees and the mean gain is above twice its standard error over clips.
+    """
     verdicts = []
     for claim in config.claims:
-        better, worse = (
-            table[name, claim.test, claim.area, "psnr"].values for name in (claim.better, claim.worse)
-        )
-        gain = Spread(tuple(b - w for b, w in zip(better, worse, strict=True)))
-        seeds_for = sum(value > 0 for value in gain.values)
-        holds = 0 < len(gain.values) == seeds_for
+        better, worse = (psnr_of(figures, name, claim) for name in (claim.better, claim.worse))
+        gains = better - worse
+        gains = gains[:, np.isfinite(gains).all(axis=0)]  # [seeds, clips that have a figure]
+        seeds = Spread(tuple(gains.mean(axis=1).tolist()) if gains.size else ())
+        error = float(sem(gains.mean(axis=0))) if gains.shape[1] > 1 else None
+        agree = sum(value > 0 for value in seeds.values)
+        clear = seeds.mean is not None and error is not None and seeds.mean > 2 * error
         verdicts.append(
-            {**claim.model_dump(), "gain_db": gain.as_json(), "holds": holds, "seeds_for": seeds_for}
+            {
+                **claim.model_dump(),
+                "gain_db": {**seeds.as_json(), "standard_error": error, "clips": gains.shape[1]},
+                "holds": clear and agree == len(seeds.values),
+                "seeds_for": agree,
+            }
         )
     return verdicts
+
+
+def psnr_of(figures: Figures, variant: str, claim: Claim) -> NDArray[np.float64]:
+    """Return a variant's PSNR on a claim's test and area, [seeds, clips]; NaN where a clip has none."""
+    values = [
+        [clip[GENERATED][claim.area]["psnr"] for clip in found["tests"][claim.test]]
+        for run, found in figures.items()
+        if run.variant == variant
+    ]
+    return np.array(values, np.float64)
 
 
 def header(results: Mapping[str, Any]) -> list[str]:
@@ -137,15 +175,19 @@ def header(results: Mapping[str, Any]) -> list[str]:
 
 
 def body(results: Mapping[str, Any], table: Table, config: AblateConfig, test: str) -> list[list[str]]:
-    """Return the cells of a test's table, a row for each variant."""
+    """Return the cells of a test's table: a row for each variant, and the baselines."""
     return [
         [
             variant.title,
             f"{results['variants'][name]['parameters'] / 1e6:.1f} M",
-            *(str(table[name, test, area, metric]) for area in AREAS for metric in METRICS),
+            *_cells(table, name, test),
         ]
         for name, variant in config.variants.items()
-    ]
+    ] + [[title, "", *_cells(table, name, test)] for name, title in BASELINES.items()]
+
+
+def _cells(table: Table, name: str, test: str) -> list[str]:
+    return [str(table[name, test, area, metric]) for area in AREAS for metric in METRICS]
 
 
 def claims_text(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
@@ -155,9 +197,11 @@ def claims_text(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
         better, worse = (config.variants[verdict[side]].title for side in ("better", "worse"))
         gain = Spread(tuple(verdict["gain_db"]["seeds"]))
         where = f"{verdict['test']}, {AREA_TITLES[verdict['area']]}"
-        held = "holds" if verdict["holds"] else "does not hold with every seed"
+        held = "holds" if verdict["holds"] else "is not shown"
         seeds = f"{verdict['seeds_for']} of {len(gain.values)} seeds"
-        lines.append(f"{better} > {worse} ({where}): {held}, {gain} dB, {seeds}")
+        error, clips = verdict["gain_db"]["standard_error"], verdict["gain_db"]["clips"]
+        spread = "" if error is None else f", standard error {error:.2f} dB over {clips} clips"
+        lines.append(f"{better} > {worse} ({where}): {held}, {gain} dB, {seeds}{spread}")
     return lines
 
 
@@ -182,7 +226,7 @@ def write_csv(table: Table, path: Path) -> None:
     """Write one line for each figure."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("variant", "test", "area", "metric", "mean", "deviation", "seeds"))
+        writer.writerow(("row", "test", "area", "metric", "mean", "deviation", "seeds"))
         for key, spread in table.items():
             writer.writerow((*key, spread.mean, spread.deviation, len(spread.values)))
 

@@ -8,7 +8,7 @@ Everything below the output folder, a folder for each clip:
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,13 @@ from flows.sprites import ClipSprites, clip_sprites
 from flows.stamps import changes, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
-from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip
+from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip, with_truth
 from model.figures import Metrics, MetricsConfig
 from model.run_log import LOSSES, read_losses
 from storage.dataset import ClipWindow, Dataset
 from storage.digests import digest_file
 from storage.errors import InputError
-from storage.manifest import Manifest
+from storage.manifest import ClipRow, Manifest, dataset_names
 from storage.store import Store
 from storage.video import write_video
 
@@ -58,7 +58,7 @@ class EvaluationConfig(BaseModel, frozen=True, extra="forbid"):
     split: str = "test"
     """Its clips of this split are evaluated."""
     max_clips: int | None = Field(default=None, ge=1)
-    """At most so many of them; null: all."""
+    """At most so many of them, of those that have true frames; null: all."""
     sampling: EvaluateConfig = EvaluateConfig()
     """What is generated of each clip."""
     precision: Precision = "float32"
@@ -80,7 +80,7 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     """Generate and compare the clips of a split, and write what people look at."""
     pipeline = load_pipeline(model_dir, config.precision)
     dataset = Dataset.open(store, config.dataset, layers=pipeline.network.settings.num_layers)
-    rows = dataset.rows(config.split)[: config.max_clips]
+    rows = dataset.rows(config.split)
     if not rows:
         known = ", ".join(sorted({row.split for row in dataset.rows()})) or "none"
         message = f"dataset {config.dataset}: no clips of split {config.split!r} (there are: {known})"
@@ -88,10 +88,13 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     out_dir.mkdir(parents=True, exist_ok=True)
     pictures = ClipPictures(out_dir, Dataset.open(store, config.dataset), config.sampling)
     measures = Metrics(config.metrics, pipeline._execution_device)
+    rows = with_truth(rows, config.dataset, measures.notes)[: config.max_clips]
+    runs = read_runs(model_dir)
+    if seen := clips_trained_on(rows, config.dataset, runs, store):
+        measures.notes["clips trained on"] = f"{len(seen)} of {len(rows)}, so not held out: {sorted(seen)}"
     metrics = evaluate(pipeline, dataset, rows, config.sampling, pictures.add, measures).metrics
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     save_png(column(pictures.sheet), out_dir / "contact_sheet.png")
-    runs = read_runs(model_dir)
     report = Report(
         title=f"Evaluation of {config.dataset}, split {config.split}",
         summary=f"{len(metrics['clips'])} clips; all figures are of the hand-object area alone.",
@@ -100,7 +103,7 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
         losses={stage: run.losses for stage, run in runs.items()},
         configs={
             "evaluation": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
-            **{f"{stage} stage": run.config for stage, run in runs.items()},
+            **{f"{stage} stage": run.text for stage, run in runs.items()},
         },
     )
     write_report(report, out_dir / "report.html")
@@ -184,7 +187,27 @@ class TrainingRun:
     """What is left of a stage's training."""
 
     losses: Sequence[float]  # one a step
-    config: str  # YAML, with every default
+    text: str  # YAML of its settings, with every default
+    dataset: str
+    split: str
+
+
+def clips_trained_on(
+    rows: Sequence[ClipRow], dataset: str, runs: Mapping[str, TrainingRun], store: Store
+) -> set[str]:
+    """Return those of a dataset's clips whose pictures, or whose sequence, a model's stages have seen.
+
+    A stage has seen what its dataset has in its split by now; one whose dataset is gone tells nothing.
+    """
+    seen: set[str] = set()
+    there = dataset_names(store)
+    for run in runs.values():
+        if run.dataset.partition("@")[0] in there:
+            trained = Dataset.open(store, run.dataset).rows(run.split)
+            pictures = {row.frames_key for row in trained}
+            sequences = {row.session for row in trained} if run.dataset == dataset else set()
+            seen |= {row.id for row in rows if row.frames_key in pictures or row.session in sequences}
+    return seen
 
 
 def read_runs(model_dir: Path) -> dict[str, TrainingRun]:
@@ -194,6 +217,7 @@ def read_runs(model_dir: Path) -> dict[str, TrainingRun]:
     while run_dir is not None and (run_dir / LOSSES).is_file():
         text = (run_dir / "config.yaml").read_text()
         config = yaml.safe_load(text)
-        runs = {config["stage"]: TrainingRun(read_losses(run_dir), text), **runs}
+        run = TrainingRun(read_losses(run_dir), text, config["dataset"], config["split"])
+        runs = {config["stage"]: run, **runs}
         run_dir = Path(config["init_from"]).parent if config["init_from"] else None
     return runs

@@ -12,10 +12,12 @@ from flows.generate import GenerateConfig, Motion, motion_window
 from flows.ingest import IngestConfig
 from flows.people import PeopleConfig
 from flows.pictures import Picture, column, composite_picture, labelled, resized, row, save_png
+from flows.sessions import sessions_in
 from model.metrics import masked_psnr
 from model.training_config import TrainConfig
 from render.camera import Crop
 from storage.dataset import ClipWindow
+from storage.errors import InputError
 from storage.pictures import crop_and_resize
 from storage.sources.session import SessionFolder
 from storage.store import Store
@@ -30,8 +32,11 @@ class HumanConfig(BaseModel, frozen=True, extra="forbid"):
 
     people: PeopleConfig = PeopleConfig()
     """Videos to fine-tune on."""
+    sessions: Path | None = None
+    """Folder of capture sessions to fine-tune on beside them, so that hands are not forgotten; `session` is
+    left out should it be there. Null: videos alone."""
     ingest: IngestConfig
-    """Their frames and skeletons."""
+    """Frames, skeletons and layers of both."""
     human: TrainConfig
     """The human stage; starts from a model of the image stage."""
     session: Path
@@ -47,6 +52,19 @@ class HumanConfig(BaseModel, frozen=True, extra="forbid"):
                 " compared as a whole"
             )
         return self
+
+
+def sessions_beside(config: HumanConfig) -> list[Path]:
+    """Return the sessions to fine-tune on; InputError where none is left."""
+    if config.sessions is None:
+        return []
+    generated = config.session.resolve()
+    found = [path for path in sessions_in(config.sessions) if path.resolve() != generated]
+    if not found:
+        raise InputError(
+            f"{config.sessions}: sessions to train on: found none but {config.session}", code="no-clips"
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -141,9 +141,9 @@ def write_people(config: PeopleConfig, folder: Path) -> list[Path]:
 
 @flow(on_running=[claim])
 def human(config: HumanConfig, store: Path | str, out_dir: Path) -> HumanResult:
-    """Videos of a person, the human stage on them, and a video of a person who handles a session's object."""
+    """Videos of a person, the human stage on them and on sessions, and a video of a person with an object."""
     videos = write_people(config.people, out_dir / "people")
-    ingest_session(videos, config.ingest, store)
+    ingest_session([*videos, *humans.sessions_beside(config)], config.ingest, store)
     scene, keypoints = peopling.write_scene(config.session, config.people, out_dir)
     model, _ = train_where_changed(config.human, store, out_dir / "human")
     motion, video = Motion(scene, keypoints=keypoints), out_dir / "person.mp4"

@@ -46,11 +46,11 @@ class PeopleConfig(BaseModel, frozen=True, extra="forbid"):
     """Number of videos; each has a person, clothes and a room of its own."""
     num_frames: int = Field(default=48, ge=1)
     """Frames of each."""
-    fps: float = 24.0
+    fps: float = Field(default=24.0, gt=0)
     """Frames a second."""
-    width: int = 192
+    width: int = Field(default=192, ge=16)
     """Columns, pixels."""
-    height: int = 144
+    height: int = Field(default=144, ge=16)
     """Rows, pixels."""
     seed: int = 0
     """Seeds everything."""

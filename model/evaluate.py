@@ -132,14 +132,17 @@ def measure(
         figures |= metrics.compare(generated, truth, area)
         figures |= metrics.joints(generated, window.joints_2d, px_per_m)
         figures["joints_on_truth"] = metrics.joints(truth, window.joints_2d, px_per_m)
-        stills = {"first_frame": truth[0], "mean_frame": mean}
         figures["baselines"] = {
-            name: metrics.compare(np.broadcast_to(still, truth.shape), truth, area)
-            for name, still in stills.items()
-            if still is not None
+            name: metrics.compare(shown, truth, area) for name, shown in baselines(truth, mean).items()
         }
         metrics.add_to_fid(generated, truth, area)
     return GeneratedClip(row, generated, truth, area, figures)
+
+
+def baselines(truth: NDArray[np.uint8], mean: NDArray[np.uint8] | None) -> dict[str, NDArray[np.uint8]]:
+    """What needs no network, as frames [T, H, W, 3]: the true first one and the mean [H, W, 3], repeated."""
+    stills = {"first_frame": truth[0], "mean_frame": mean}
+    return {name: np.broadcast_to(still, truth.shape) for name, still in stills.items() if still is not None}
 
 
 def generate(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, DirectoryPath
 from torch import Tensor, nn
 
 from model.weights import check_names, read_file
@@ -22,7 +22,7 @@ RANDOM_SEED = 0
 class MetricWeightsConfig(BaseModel, frozen=True, extra="forbid"):
     """Where public weights are looked for."""
 
-    folder: Path | None = None
+    folder: DirectoryPath | None = None
     """Folder of the files as published; torch hub's cache is looked through after it."""
     fetch: bool = False
     """Fetch what neither has into torch hub's cache."""

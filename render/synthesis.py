@@ -35,11 +35,11 @@ class SynthesisConfig(BaseModel, frozen=True, extra="forbid"):
 
     num_frames: int = Field(default=72, ge=16)
     """Frames of the clip."""
-    fps: float = 24.0
+    fps: float = Field(default=24.0, gt=0)
     """Frames a second."""
-    width: int = 320
+    width: int = Field(default=320, ge=16)
     """Columns of every camera, pixels."""
-    height: int = 240
+    height: int = Field(default=240, ge=16)
     """Rows of every camera, pixels."""
     num_cameras: int = Field(default=3, ge=1)
     """Cameras on the arc."""

@@ -180,10 +180,10 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
     arguments = ("ablate", config, "-o", out, "--store", bench.store, "--json")
     measure = ablation_figures.measure_test
 
-    def stop(pipeline: Any, metrics: Any, test: str, run: AblationRun, *rest: Any) -> Any:
+    def stop(pipeline: Any, metrics: Any, test: str, mean: Any, run: AblationRun, *rest: Any) -> Any:
         if (run.variant, run.seed, test) == ("full", 1, "unseen"):
             raise RuntimeError("killed")
-        return measure(pipeline, metrics, test, run, *rest)
+        return measure(pipeline, metrics, test, mean, run, *rest)
 
     monkeypatch.setattr(ablation_figures, "measure_test", stop)
     stopped = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -205,11 +205,11 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
     assert found["deviation"] == pytest.approx(np.std(found["seeds"], ddof=1))
     assert [claim["better"] for claim in results["claims"]] == ["full"]
     table = (out / "table.md").read_text()
-    rows = ["| variant", "| ---", "| full", "| CDiff"]
+    rows = ["| variant", "| ---", "| full", "| CDiff", "| true first frame", "| mean training frame"]
     assert [line.split(" | ")[0] for line in table.splitlines() if line.startswith("|")] == 2 * rows
     assert all(f"- {about}: {text}" in table for about, text in results["notes"].items())
     with (out / "table.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 2 * 2 * 3 * 3  # variants, tests, areas, metrics
+        assert len(list(csv.DictReader(file))) == 4 * 2 * 3 * 3  # rows, tests, areas, metrics
     height, width, _ = read_picture(out / "comparison.png").shape
     assert width > 4 * 192  # layers, truth and both variants
     assert height > 2 * 192  # a clip of each test
@@ -236,12 +236,36 @@ def test_gains_are_between_runs_of_one_seed(tmp_path: Path) -> None:
         for each in ablation_runs(config, tmp_path)
     }
     table = tabulate(figures, config)
-    (verdict,) = judge(table, config)
+    (verdict,) = judge(figures, config)
     assert verdict["gain_db"]["seeds"] == [1.0, 1.5]
-    assert verdict["holds"]
     assert verdict["seeds_for"] == 2
+    assert verdict["gain_db"]["clips"] == 1
+    assert not verdict["holds"]  # of one clip, nobody knows
     assert str(table["full", "seen", "hand_object", "psnr"]) == "21.00 ± 1.41"
     assert str(Spread((0.5,))) == "0.500"
+
+
+@pytest.mark.parametrize(
+    ("gains", "holds"),
+    [
+        ([[1.0, 1.2, 0.8], [0.5, 0.7, 0.6]], True),
+        ([[1.0, 1.2, 0.8], [-0.1, 0.1, -0.2]], False),  # one seed disagrees
+        ([[3.0, -0.5, 0.1], [3.1, -0.4, 0.1]], False),  # one clip makes the mean
+    ],
+)
+def test_a_claim_holds_over_seeds_and_over_clips(
+    gains: list[list[float]], holds: bool, tmp_path: Path
+) -> None:
+    config = load_config(AblateConfig, ablation(tmp_path))
+    figures = {
+        each: {"tests": {test: _clips(each, gains[each.seed]) for test in config.tests}}
+        for each in ablation_runs(config, tmp_path)
+    }
+    (verdict,) = judge(figures, config)
+    assert verdict["holds"] == holds
+    assert verdict["gain_db"]["standard_error"] == pytest.approx(
+        np.std(np.mean(gains, axis=0), ddof=1) / np.sqrt(3)
+    )
 
 
 def test_time_left_counts_what_runs_took(
@@ -293,4 +317,8 @@ def _cube(folder: Path) -> Path:
 
 def _clip(psnr: float | None) -> dict[str, Any]:
     figures = {"psnr": psnr, "ssim": psnr and psnr / 100, "lpips": psnr and 1 / psnr}
-    return {"id": "", **dict.fromkeys(AREAS, figures)}
+    return {"id": "", "generated": dict.fromkeys(AREAS, figures)}
+
+
+def _clips(run: AblationRun, gains: list[float]) -> list[dict[str, Any]]:
+    return [_clip(20.0 + number + gain * (run.variant == "full")) for number, gain in enumerate(gains)]

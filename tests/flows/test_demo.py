@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.demo import each_once, held_out_clip
+from flows.evaluate import EvaluationConfig, evaluate_model
 from flows.generate import GenerateConfig, Motion, compose, generate_clip, generate_motion
 from storage.dataset import Dataset
 from storage.errors import InputError
@@ -93,6 +94,18 @@ def test_metrics_name_both_baselines_and_what_was_not_computed(demo: Demo) -> No
     assert metrics["baselines"]["mean_frame"]["psnr"] > 0
     assert {clip["id"] for clip in metrics["clips"]} == {"synthetic-0-1/camera0", "synthetic-0-1/camera1"}
     assert all(metrics["notes"][name] for name in ("lpips", "fid", "mpjpe") if metrics[name] is None)
+
+
+def test_an_evaluation_says_which_clips_were_trained_on(demo: Demo, tmp_path: Path) -> None:
+    def notes(split: str) -> dict[str, str]:
+        settings = {"dataset": "demo", "split": split, "max_clips": 1, "sampling": SAMPLING}
+        config = EvaluationConfig.model_validate(settings | {"metrics": {"fid_frames": 0}})
+        return evaluate_model(demo.out / "temporal" / "model", config, Store(demo.store), tmp_path).metrics[
+            "notes"
+        ]
+
+    assert notes("train")["clips trained on"].startswith("1 of 1, so not held out: ['")
+    assert "clips trained on" not in notes("test")
 
 
 def test_the_report_shows_videos_and_both_stages(demo: Demo) -> None:

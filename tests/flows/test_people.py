@@ -1,6 +1,7 @@
 """A synthetic person's videos become clips of O_B and S, and a session's motion gets both."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.generate import GenerateConfig, Motion, motion_window
+from flows.human import HumanConfig, sessions_beside
 from flows.ingest import IngestConfig, ingest_session, prepare_job
 from flows.people import PeopleConfig, write_people, write_scene
 from model.clip_tensors import FrameTensors
@@ -66,6 +68,36 @@ def session(tmp_path: Path) -> Path:
         tmp_path / "both", replace(clip, hands=hands, backgrounds=plates), dict.fromkeys(plates, grey)
     )
     return tmp_path / "both"
+
+
+def human_config(session: Path) -> HumanConfig:
+    """All steps at their smallest, from the folder that a session is in."""
+    return HumanConfig.model_validate(
+        {
+            "people": PEOPLE,
+            "sessions": session.parent,
+            "ingest": INGEST,
+            "human": {
+                "stage": "human",
+                "dataset": "people",
+                "init_from": session.parent / "model",
+                "iterations": 2,
+                "threads": 1,
+                "batch": {"clips": 1, "frames": 2, "shares": {"human": 1, "hoi": 1}},
+                "memory_estimate": False,
+            },
+            "session": session,
+            "generate": {"sampling": {"num_frames": 2, "num_inference_steps": 1}, "ingest": INGEST},
+        }
+    )
+
+
+def renamed_copy(session: Path, name: str) -> Path:
+    """Copy a session beside itself, as another one."""
+    copy = shutil.copytree(session, session.with_name(name))
+    about = copy / "session.yaml"
+    about.write_text(yaml.safe_dump(yaml.safe_load(about.read_text()) | {"name": name}))
+    return copy
 
 
 def test_a_video_of_a_person_is_a_clip_with_a_skeleton_where_the_person_is(
@@ -136,27 +168,21 @@ def test_a_scene_s_video_is_its_plate_but_for_hands_object_and_what_moves(
     assert write_scene(session, PEOPLE, tmp_path / "out")[0] == scene  # it may be there already
 
 
+def test_sessions_to_train_on_are_all_but_the_one_that_is_generated(session: Path) -> None:
+    with pytest.raises(InputError, match="sessions to train on: found none but"):
+        sessions_beside(human_config(session))
+    other = renamed_copy(session, "other")
+    assert sessions_beside(human_config(session)) == [other]
+
+
 def test_the_whole_way_to_a_person_who_handles_an_object(
     session: Path, tmp_path: Path, prefect_server: None
 ) -> None:
-    start = tmp_path / "image" / "model"
-    build_pipeline(load_config(ModelConfig, TINY, SMALL)).save_pretrained(start)
-    training = {
-        "stage": "human", "dataset": "people", "init_from": str(start), "iterations": 2, "threads": 1,
-        "batch": {"clips": 1, "frames": 2}, "memory_estimate": False,
-    }  # fmt: skip
-    settings = {
-        "people": PEOPLE.model_dump(mode="json"),
-        "ingest": INGEST.model_dump(mode="json"),
-        "human": training,
-        "session": str(session),
-        "generate": {
-            "sampling": {"num_frames": 2, "num_inference_steps": 1},
-            "ingest": INGEST.model_dump(mode="json"),
-        },
-    }
+    settings = human_config(session)
+    build_pipeline(load_config(ModelConfig, TINY, SMALL)).save_pretrained(tmp_path / "model")
+    renamed_copy(session, "other")
     config, out = tmp_path / "human.yaml", tmp_path / "out"
-    config.write_text(yaml.safe_dump(settings))
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     arguments = ["human", str(config), "-o", str(out), "--store", str(tmp_path / "store"), "--json"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.stderr
@@ -164,3 +190,5 @@ def test_the_whole_way_to_a_person_who_handles_an_object(
     assert VideoFile(Path(files["video"])).num_frames == 2
     assert Path(files["sheet"]).read_bytes().startswith(b"\x89PNG")
     assert all(np.isfinite(value) for of in files["psnr"].values() for value in of.values())
+    rows = Manifest.read(Store(tmp_path / "store"), "people").rows
+    assert {(row.source, row.session) for row in rows} == {("hoi", "other"), ("human", "people_person-0-0")}

@@ -69,6 +69,11 @@ def test_a_folder_comes_before_the_cache_and_any_known_name_will_do(
     assert locate(weights, config) == tmp_path / "other-name.pth"
 
 
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not point to a directory"):
+        MetricWeightsConfig(folder=tmp_path / "wieghts")
+
+
 def test_what_is_nowhere_is_fetched_once_where_that_is_wanted(
     weights: PublicWeights, server: ObjaverseServer, hub: Path
 ) -> None:
