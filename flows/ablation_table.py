@@ -3,7 +3,7 @@
     results.json, table.md, table.csv, comparison.png (like Figures 5 to 7), ablation.html with all of it
 
 A figure is the mean over a test's clips; a table shows its mean and sample standard deviation over seeds.
-Seeds say how much training varies, and not how much clips do: a claim has a standard error over clips, too.
+Seeds say how much training varies, not how much motions do: a claim has a standard error over sessions, too.
 """
 
 import base64
@@ -84,7 +84,7 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
             for name, variant in config.variants.items()
         },
         "baselines": {
-            name: {"title": t, "tests": _nested(table, name, config)} for name, t in BASELINES.items()
+            name: {"title": title, "tests": _nested(table, name, config)} for name, title in BASELINES.items()
         },
         "claims": judge(figures, config),
         "calibrated": {
@@ -133,21 +133,24 @@ def _nested(table: Table, name: str, config: AblateConfig) -> dict[str, Any]:
 def judge(figures: Figures, config: AblateConfig) -> list[dict[str, Any]]:
     """Hold what the paper says against the PSNR that came out, as differences between runs of one seed.
 
-    A claim holds where every seed agrees and the mean gain is above twice its standard error over clips.
+    A claim holds where every seed agrees and the mean gain is above twice its standard error over sessions,
+    of which each counts once however many cameras saw it.
     """
     verdicts = []
     for claim in config.claims:
         better, worse = (psnr_of(figures, name, claim) for name in (claim.better, claim.worse))
         gains = better - worse
-        gains = gains[:, np.isfinite(gains).all(axis=0)]  # [seeds, clips that have a figure]
-        seeds = Spread(tuple(gains.mean(axis=1).tolist()) if gains.size else ())
-        error = float(sem(gains.mean(axis=0))) if gains.shape[1] > 1 else None
+        known = np.isfinite(gains).all(axis=0)
+        seeds = Spread(tuple(gains[:, known].mean(axis=1).tolist()) if known.any() else ())
+        sessions = np.array(sessions_of(figures, claim))
+        of_sessions = [gains[:, known & (sessions == each)].mean() for each in np.unique(sessions[known])]
+        error = float(sem(of_sessions)) if len(of_sessions) > 1 else None
         agree = sum(value > 0 for value in seeds.values)
         clear = seeds.mean is not None and error is not None and seeds.mean > 2 * error
         verdicts.append(
             {
                 **claim.model_dump(),
-                "gain_db": {**seeds.as_json(), "standard_error": error, "clips": gains.shape[1]},
+                "gain_db": {**seeds.as_json(), "standard_error": error, "sessions": len(of_sessions)},
                 "holds": clear and agree == len(seeds.values),
                 "seeds_for": agree,
             }
@@ -163,6 +166,12 @@ def psnr_of(figures: Figures, variant: str, claim: Claim) -> NDArray[np.float64]
         if run.variant == variant
     ]
     return np.array(values, np.float64)
+
+
+def sessions_of(figures: Figures, claim: Claim) -> list[str]:
+    """Return the session of each clip of a claim's test."""
+    (clips, *_) = (found["tests"][claim.test] for found in figures.values())
+    return [clip["id"].rpartition("/")[0] for clip in clips]
 
 
 def header(results: Mapping[str, Any]) -> list[str]:
@@ -199,8 +208,8 @@ def claims_text(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
         where = f"{verdict['test']}, {AREA_TITLES[verdict['area']]}"
         held = "holds" if verdict["holds"] else "is not shown"
         seeds = f"{verdict['seeds_for']} of {len(gain.values)} seeds"
-        error, clips = verdict["gain_db"]["standard_error"], verdict["gain_db"]["clips"]
-        spread = "" if error is None else f", standard error {error:.2f} dB over {clips} clips"
+        error, sessions = verdict["gain_db"]["standard_error"], verdict["gain_db"]["sessions"]
+        spread = "" if error is None else f", standard error {error:.2f} dB over {sessions} sessions"
         lines.append(f"{better} > {worse} ({where}): {held}, {gain} dB, {seeds}{spread}")
     return lines
 

@@ -232,15 +232,20 @@ def test_gains_are_between_runs_of_one_seed(tmp_path: Path) -> None:
     config = load_config(AblateConfig, ablation(tmp_path))
     psnr = {("full", 0): 20.0, ("full", 1): 22.0, ("controlnet", 0): 19.0, ("controlnet", 1): 20.5}
     figures = {
-        each: {"tests": {test: [_clip(psnr[each.variant, each.seed]), _clip(None)] for test in config.tests}}
+        each: {
+            "tests": {
+                test: [_clip("a/0", psnr[each.variant, each.seed]), _clip("b/0", None)]
+                for test in config.tests
+            }
+        }
         for each in ablation_runs(config, tmp_path)
     }
     table = tabulate(figures, config)
     (verdict,) = judge(figures, config)
     assert verdict["gain_db"]["seeds"] == [1.0, 1.5]
     assert verdict["seeds_for"] == 2
-    assert verdict["gain_db"]["clips"] == 1
-    assert not verdict["holds"]  # of one clip, nobody knows
+    assert verdict["gain_db"]["sessions"] == 1
+    assert not verdict["holds"]  # of one session, nobody knows
     assert str(table["full", "seen", "hand_object", "psnr"]) == "21.00 ± 1.41"
     assert str(Spread((0.5,))) == "0.500"
 
@@ -250,10 +255,10 @@ def test_gains_are_between_runs_of_one_seed(tmp_path: Path) -> None:
     [
         ([[1.0, 1.2, 0.8], [0.5, 0.7, 0.6]], True),
         ([[1.0, 1.2, 0.8], [-0.1, 0.1, -0.2]], False),  # one seed disagrees
-        ([[3.0, -0.5, 0.1], [3.1, -0.4, 0.1]], False),  # one clip makes the mean
+        ([[3.0, -0.5, 0.1], [3.1, -0.4, 0.1]], False),  # one session makes the mean
     ],
 )
-def test_a_claim_holds_over_seeds_and_over_clips(
+def test_a_claim_holds_over_seeds_and_over_sessions(
     gains: list[list[float]], holds: bool, tmp_path: Path
 ) -> None:
     config = load_config(AblateConfig, ablation(tmp_path))
@@ -315,10 +320,15 @@ def _cube(folder: Path) -> Path:
     return sorted(procedural_folder(folder / "objects", 1, seed=0).glob("*.glb"))[0]
 
 
-def _clip(psnr: float | None) -> dict[str, Any]:
+def _clip(clip: str, psnr: float | None) -> dict[str, Any]:
     figures = {"psnr": psnr, "ssim": psnr and psnr / 100, "lpips": psnr and 1 / psnr}
-    return {"id": "", "generated": dict.fromkeys(AREAS, figures)}
+    return {"id": clip, "generated": dict.fromkeys(AREAS, figures)}
 
 
 def _clips(run: AblationRun, gains: list[float]) -> list[dict[str, Any]]:
-    return [_clip(20.0 + number + gain * (run.variant == "full")) for number, gain in enumerate(gains)]
+    """Two cameras' clips of sessions in which full gains as much over others."""
+    return [
+        _clip(f"{session}/{camera}", 20.0 + session + 3 * camera + gain * (run.variant == "full"))
+        for session, gain in enumerate(gains)
+        for camera in range(2)
+    ]
