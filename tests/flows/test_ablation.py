@@ -295,15 +295,21 @@ def test_a_claim_of_an_unknown_variant_is_refused(tmp_path: Path) -> None:
         load_config(AblateConfig, path)
 
 
-@pytest.mark.parametrize("name", ["ablate.yaml", "ablate_gpu.yaml"])
+ALL = ["full", "noise_only", "depth_only", "no_objects", "controlnet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "variants"),
+    [("ablate.yaml", ALL), ("ablate_gpu.yaml", ALL), ("ablate_objects.yaml", ["full", "no_objects"])],
+)
 def test_shipped_ablations_can_be_read_and_all_variants_built(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, variants: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     config = load_config(AblateConfig, ROOT / "configs" / name)
     assert config.benchmark is not None
     benchmark = load_config(BenchmarkConfig, config.benchmark)
-    assert list(config.variants) == ["full", "noise_only", "depth_only", "no_objects", "controlnet"]
+    assert list(config.variants) == variants
     assert len(config.seeds) >= 3
     assert set(config.tests.values()) == {benchmark.dataset, benchmark.dataset + UNSEEN}
     for each in ablation_runs(config, tmp_path):
