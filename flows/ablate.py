@@ -29,6 +29,7 @@ from model.training_config import TrainConfig
 from storage.config import load_config, save_config
 
 Area = Literal["hand_object", "hidden_fingers", "object"]
+BASELINES = {"first_frame": "true first frame", "mean_frame": "mean training frame"}
 AREAS: tuple[Area, ...] = ("hand_object", "hidden_fingers", "object")
 
 
@@ -91,6 +92,8 @@ class AblateConfig(BaseModel, frozen=True, extra="forbid"):
         titles = [variant.title for variant in self.variants.values()]
         if len(set(titles)) < len(titles):
             raise ValueError(f"variants: found titles {titles}, wanted another for each")
+        if taken := set(self.variants) & set(BASELINES):
+            raise ValueError(f"variants: found {sorted(taken)}, which are rows of their own")
         for claim in self.claims:
             for name, known in (
                 (claim.better, self.variants),

@@ -30,6 +30,7 @@ from render.occlusion import hidden_fingers, visible_object
 from storage import dataset
 from storage.dataset import ClipWindow, Dataset, dilate
 from storage.digests import digest_file
+from storage.errors import InputError
 from storage.manifest import ClipRow, Manifest
 from storage.store import Store
 
@@ -69,9 +70,18 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
 
 
 def check_tests(config: AblateConfig, store: Store) -> None:
-    """Raise InputError where a test has no clips to be measured on, or public weights are broken."""
+    """Raise InputError where a test has no clips to be measured on, or public weights are broken.
+
+    All pictures have one size: the mean training frame is held against every test's.
+    """
+    trained_on = Dataset.open(store, config.image.dataset)
+    sizes = {trained_on.size(row) for row in trained_on.rows(config.image.split)}
     for name in config.tests.values():
-        clips_of_hands(Dataset.open(store, name), notes={})
+        dataset = Dataset.open(store, name)
+        sizes |= {dataset.size(row) for row in clips_of_hands(dataset, notes={})}
+    if len(sizes) > 1:
+        names = ", ".join({config.image.dataset: None} | dict.fromkeys(config.tests.values()))
+        raise InputError(f"datasets {names}: sizes: found {sorted(sizes)}, wanted one", code="frame-size")
     locate(ALEXNET, config.metrics.weights)
 
 
@@ -90,7 +100,7 @@ def measure_test(
     config: AblateConfig,
     store: Store,
 ) -> list[dict[str, Any]]:
-    """Generate and measure every clip of a test, and BASELINES beside it; keep a frame of the first few.
+    """Generate and measure every clip of a test, and the baselines beside it; keep a frame of the first few.
 
     mean: the mean training frame, if any.
     """
@@ -111,7 +121,7 @@ def measure_test(
         }
         shown = {GENERATED: generated, **baselines(window.frames, mean)}
         measured.append(
-            {"id": row.id}
+            {"id": row.id, "shows": row.object_keys[0] if row.object_keys else row.session}
             | {
                 name: {
                     area: compare(metrics, frames, window.frames, inside) for area, inside in areas.items()

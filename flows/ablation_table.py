@@ -3,7 +3,7 @@
     results.json, table.md, table.csv, comparison.png (like Figures 5 to 7), ablation.html with all of it
 
 A figure is the mean over a test's clips; a table shows its mean and sample standard deviation over seeds.
-Seeds say how much training varies, not how much motions do: a claim has a standard error over sessions, too.
+Seeds say how much training varies, not how much objects do: a claim has a confidence interval over those.
 """
 
 import base64
@@ -19,9 +19,9 @@ import jinja2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from scipy.stats import sem
+from scipy.stats import sem, t
 
-from flows.ablate import AREAS, AblateConfig, AblationRun, Area, Claim
+from flows.ablate import AREAS, BASELINES, AblateConfig, AblationRun, Area, Claim
 from flows.ablation_figures import BESIDE, FIGURES, GENERATED, PICTURES
 from flows.pictures import Picture, column, labelled, resized, row, save_png
 from model.figures import mean_figures
@@ -33,7 +33,6 @@ AREA_TITLES: dict[Area, str] = {
     "hidden_fingers": "hidden fingers",
     "object": "visible object",
 }
-BASELINES = {"first_frame": "true first frame", "mean_frame": "mean training frame"}
 PANEL_HEIGHT = 192  # pixels
 FILES = ("results.json", "table.md", "table.csv", "comparison.png", "ablation.html")
 
@@ -66,7 +65,7 @@ class Spread:
         return f"{self.mean:.{digits}f}{spread}"
 
 
-Figures = Mapping[AblationRun, Mapping[str, Any]]  # content of each run's figures.json
+RunFigures = Mapping[AblationRun, Mapping[str, Any]]  # content of each run's figures.json
 Table = Mapping[tuple[str, str, Area, str], Spread]  # (variant or baseline, test, area, metric)
 
 
@@ -101,7 +100,7 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
     return results
 
 
-def tabulate(figures: Figures, config: AblateConfig) -> Table:
+def tabulate(figures: RunFigures, config: AblateConfig) -> Table:
     """Return every figure's spread over seeds; a run's figure is the mean over the clips that have it."""
     runs = {name: [run for run in figures if run.variant == name] for name in config.variants}
     sources = {name: (GENERATED, of) for name, of in runs.items()}
@@ -130,48 +129,51 @@ def _nested(table: Table, name: str, config: AblateConfig) -> dict[str, Any]:
     }
 
 
-def judge(figures: Figures, config: AblateConfig) -> list[dict[str, Any]]:
+def judge(figures: RunFigures, config: AblateConfig) -> list[dict[str, Any]]:
     """Hold what the paper says against the PSNR that came out, as differences between runs of one seed.
 
-    A claim holds where every seed agrees and the mean gain is above twice its standard error over sessions,
-    of which each counts once however many cameras saw it.
+    Objects count once each, however many sessions and cameras show them. A claim holds where there are two
+    seeds or more, all agree, and the 95 % confidence interval of the mean over objects is above 0.
     """
     verdicts = []
     for claim in config.claims:
-        better, worse = (psnr_of(figures, name, claim) for name in (claim.better, claim.worse))
-        gains = better - worse
-        known = np.isfinite(gains).all(axis=0)
-        seeds = Spread(tuple(gains[:, known].mean(axis=1).tolist()) if known.any() else ())
-        sessions = np.array(sessions_of(figures, claim))
-        of_sessions = [gains[:, known & (sessions == each)].mean() for each in np.unique(sessions[known])]
-        error = float(sem(of_sessions)) if len(of_sessions) > 1 else None
-        agree = sum(value > 0 for value in seeds.values)
-        clear = seeds.mean is not None and error is not None and seeds.mean > 2 * error
+        gains = gains_of(figures, claim)  # [seeds, objects]
+        seeds = Spread(tuple(gains.mean(axis=1).tolist()) if gains.size else ())
+        objects = gains.shape[1]
+        margin = float(t.ppf(0.975, objects - 1) * sem(gains.mean(axis=0))) if objects > 1 else None
         verdicts.append(
             {
                 **claim.model_dump(),
-                "gain_db": {**seeds.as_json(), "standard_error": error, "sessions": len(of_sessions)},
-                "holds": clear and agree == len(seeds.values),
-                "seeds_for": agree,
+                "gain_db": {**seeds.as_json(), "margin": margin, "objects": objects},
+                "verdict": _verdict(seeds, margin),
+                "seeds_for": sum(value > 0 for value in seeds.values),
             }
         )
     return verdicts
 
 
-def psnr_of(figures: Figures, variant: str, claim: Claim) -> NDArray[np.float64]:
-    """Return a variant's PSNR on a claim's test and area, [seeds, clips]; NaN where a clip has none."""
-    values = [
-        [clip[GENERATED][claim.area]["psnr"] for clip in found["tests"][claim.test]]
-        for run, found in figures.items()
-        if run.variant == variant
-    ]
-    return np.array(values, np.float64)
+def _verdict(seeds: Spread, margin: float | None) -> str:
+    if len(seeds.values) < 2 or seeds.mean is None or margin is None:
+        return "open"
+    if min(seeds.values) > 0 and seeds.mean > margin:
+        return "holds"
+    return "contradicted" if max(seeds.values) < 0 and seeds.mean < -margin else "open"
 
 
-def sessions_of(figures: Figures, claim: Claim) -> list[str]:
-    """Return the session of each clip of a claim's test."""
-    (clips, *_) = (found["tests"][claim.test] for found in figures.values())
-    return [clip["id"].rpartition("/")[0] for clip in clips]
+def gains_of(figures: RunFigures, claim: Claim) -> NDArray[np.float64]:
+    """Return how far one variant's PSNR is above the other's on what clips show, [seeds, objects]."""
+
+    def clips(variant: str) -> list[list[dict[str, Any]]]:
+        return [found["tests"][claim.test] for run, found in figures.items() if run.variant == variant]
+
+    def psnr(variant: str) -> NDArray[np.float64]:  # [seeds, clips]; NaN where a clip has none
+        return np.array([[c[GENERATED][claim.area]["psnr"] for c in run] for run in clips(variant)], float)
+
+    gains = psnr(claim.better) - psnr(claim.worse)
+    known = np.isfinite(gains).all(axis=0)
+    shown = np.array([clip["shows"] for clip in clips(claim.better)[0]])
+    by_object = [gains[:, known & (shown == each)].mean(axis=1) for each in np.unique(shown[known])]
+    return np.stack(by_object, axis=1) if by_object else gains[:, :0]
 
 
 def header(results: Mapping[str, Any]) -> list[str]:
@@ -206,11 +208,10 @@ def claims_text(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
         better, worse = (config.variants[verdict[side]].title for side in ("better", "worse"))
         gain = Spread(tuple(verdict["gain_db"]["seeds"]))
         where = f"{verdict['test']}, {AREA_TITLES[verdict['area']]}"
-        held = "holds" if verdict["holds"] else "is not shown"
         seeds = f"{verdict['seeds_for']} of {len(gain.values)} seeds"
-        error, sessions = verdict["gain_db"]["standard_error"], verdict["gain_db"]["sessions"]
-        spread = "" if error is None else f", standard error {error:.2f} dB over {sessions} sessions"
-        lines.append(f"{better} > {worse} ({where}): {held}, {gain} dB, {seeds}{spread}")
+        margin, objects = verdict["gain_db"]["margin"], verdict["gain_db"]["objects"]
+        spread = "" if margin is None else f", 95 % interval ± {margin:.2f} dB over {objects} objects"
+        lines.append(f"{better} > {worse} ({where}): {verdict['verdict']}, {gain} dB, {seeds}{spread}")
     return lines
 
 
@@ -235,7 +236,7 @@ def write_csv(table: Table, path: Path) -> None:
     """Write one line for each figure."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("row", "test", "area", "metric", "mean", "deviation", "seeds"))
+        writer.writerow(("variant", "test", "area", "metric", "mean", "deviation", "seeds"))
         for key, spread in table.items():
             writer.writerow((*key, spread.mean, spread.deviation, len(spread.values)))
 

@@ -324,6 +324,7 @@ def human(
         if as_json:
             print_json(result.as_json())
         else:
+            print_quarantined(result.quarantined)
             areas = next(iter(result.figures.values()))
             rows = [(name, *(f"{of[area]:.2f}" for area in areas)) for name, of in result.figures.items()]
             print_table("PSNR in dB against the true video", ("", *areas), rows)

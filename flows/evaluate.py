@@ -8,7 +8,7 @@ Everything below the output folder, a folder for each clip:
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field
 
+from flows import lineage
 from flows.generate import Precision, load_pipeline
+from flows.lineage import clips_trained_on, read_runs
 from flows.pictures import (
     Picture,
     column,
@@ -35,11 +37,11 @@ from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
 from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip, with_truth
 from model.figures import Metrics, MetricsConfig
-from model.run_log import LOSSES, read_losses
+from model.metrics_weights import ALEXNET, INCEPTION, locate
 from storage.dataset import ClipWindow, Dataset
 from storage.digests import digest_file
 from storage.errors import InputError
-from storage.manifest import ClipRow, Manifest, dataset_names
+from storage.manifest import Manifest
 from storage.store import Store
 from storage.video import write_video
 
@@ -90,8 +92,7 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     measures = Metrics(config.metrics, pipeline._execution_device)
     rows = with_truth(rows, config.dataset, measures.notes)[: config.max_clips]
     runs = read_runs(model_dir)
-    if seen := clips_trained_on(rows, config.dataset, runs, store):
-        measures.notes["clips trained on"] = f"{len(seen)} of {len(rows)}, so not held out: {sorted(seen)}"
+    measures.notes |= clips_trained_on(rows, config.dataset, config.split, runs, store)
     metrics = evaluate(pipeline, dataset, rows, config.sampling, pictures.add, measures).metrics
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     save_png(column(pictures.sheet), out_dir / "contact_sheet.png")
@@ -141,7 +142,8 @@ def evaluate_where_changed(
         "model": digest_file(model_dir.parent / TRAINING_STAMP),
         "dataset": Manifest.read(store, config.dataset).version,
         "config": config.model_dump(mode="json"),
-        "code": code_digest(),
+        "calibrated": [locate(it, config.metrics.weights) is not None for it in (ALEXNET, INCEPTION)],
+        "code": code_digest(sys.modules[__name__], lineage),
     }
     there = None if changes(out_dir / STAMP, inputs) else read_evaluation(out_dir)
     if there is not None:
@@ -180,44 +182,3 @@ def write_clip(clip: GeneratedClip, window: ClipWindow, folder: Path, fps: float
         confidence = labelled(resized(nearest, PANEL_HEIGHT), "confidence of the nearest layer")
         lines.append(row([frames[index], confidence]))
     return column(lines)
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """What is left of a stage's training."""
-
-    losses: Sequence[float]  # one a step
-    text: str  # YAML of its settings, with every default
-    dataset: str
-    split: str
-
-
-def clips_trained_on(
-    rows: Sequence[ClipRow], dataset: str, runs: Mapping[str, TrainingRun], store: Store
-) -> set[str]:
-    """Return those of a dataset's clips whose pictures, or whose sequence, a model's stages have seen.
-
-    A stage has seen what its dataset has in its split by now; one whose dataset is gone tells nothing.
-    """
-    seen: set[str] = set()
-    there = dataset_names(store)
-    for run in runs.values():
-        if run.dataset.partition("@")[0] in there:
-            trained = Dataset.open(store, run.dataset).rows(run.split)
-            pictures = {row.frames_key for row in trained}
-            sequences = {row.session for row in trained} if run.dataset == dataset else set()
-            seen |= {row.id for row in rows if row.frames_key in pictures or row.session in sequences}
-    return seen
-
-
-def read_runs(model_dir: Path) -> dict[str, TrainingRun]:
-    """Return the stages that a model went through, in order, as far as their runs are there."""
-    runs: dict[str, TrainingRun] = {}
-    run_dir: Path | None = model_dir.parent
-    while run_dir is not None and (run_dir / LOSSES).is_file():
-        text = (run_dir / "config.yaml").read_text()
-        config = yaml.safe_load(text)
-        run = TrainingRun(read_losses(run_dir), text, config["dataset"], config["split"])
-        runs = {config["stage"]: run, **runs}
-        run_dir = Path(config["init_from"]).parent if config["init_from"] else None
-    return runs

@@ -1,6 +1,6 @@
 """Human-centred generation, shown on a synthetic person (paper, Sec. 4.4): the settings of every step."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,12 +12,13 @@ from flows.generate import GenerateConfig, Motion, motion_window
 from flows.ingest import IngestConfig
 from flows.people import PeopleConfig
 from flows.pictures import Picture, column, composite_picture, labelled, resized, row, save_png
-from flows.sessions import sessions_in
+from flows.sessions import find_sessions
 from model.metrics import masked_psnr
 from model.training_config import TrainConfig
 from render.camera import Crop
 from storage.dataset import ClipWindow
 from storage.errors import InputError
+from storage.manifest import Manifest, Quarantined
 from storage.pictures import crop_and_resize
 from storage.sources.session import SessionFolder
 from storage.store import Store
@@ -59,12 +60,19 @@ def sessions_beside(config: HumanConfig) -> list[Path]:
     if config.sessions is None:
         return []
     generated = config.session.resolve()
-    found = [path for path in sessions_in(config.sessions) if path.resolve() != generated]
+    found = [path for path in find_sessions(config.sessions) if path.resolve() != generated]
     if not found:
-        raise InputError(
-            f"{config.sessions}: sessions to train on: found none but {config.session}", code="no-clips"
-        )
+        message = f"{config.sessions}: sessions to train on: found none beside {config.session}"
+        raise InputError(message, code="no-clips")
     return found
+
+
+def check_held_out(config: HumanConfig, store: Store) -> None:
+    """Raise InputError where the session that is to be generated is trained on, under whatever path."""
+    generated = SessionFolder(config.session).id
+    if generated in Manifest.read(store, config.human.dataset).sessions():
+        message = f"dataset {config.human.dataset}: found session {generated}, wanted it held out"
+        raise InputError(f"{message} (sessions; ingest.prune drops what was there before)", code="config")
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,12 @@ class HumanResult:
 
     files: dict[str, str]
     figures: dict[str, dict[str, float]]  # what of → area → PSNR, dB
+    quarantined: tuple[Quarantined, ...] = ()  # videos and sessions that were set aside
 
     def as_json(self) -> dict[str, Any]:
         """Return what `--json` prints."""
-        return {**self.files, "psnr": self.figures}
+        entries = [asdict(entry) for entry in self.quarantined]
+        return {**self.files, "psnr": self.figures, "quarantined": entries}
 
 
 def compare(motion: Motion, video: Path, config: GenerateConfig, store: Store, path: Path) -> HumanResult:

@@ -3,6 +3,7 @@
 They stand apart from the flows of data because what they import takes seconds to load.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,13 +143,16 @@ def write_people(config: PeopleConfig, folder: Path) -> list[Path]:
 @flow(on_running=[claim])
 def human(config: HumanConfig, store: Path | str, out_dir: Path) -> HumanResult:
     """Videos of a person, the human stage on them and on sessions, and a video of a person with an object."""
+    sessions = humans.sessions_beside(config)
     videos = write_people(config.people, out_dir / "people")
-    ingest_session([*videos, *humans.sessions_beside(config)], config.ingest, store)
+    ingested = ingest_session([*videos, *sessions], config.ingest, store)
+    humans.check_held_out(config, Store(store))
     scene, keypoints = peopling.write_scene(config.session, config.people, out_dir)
     model, _ = train_where_changed(config.human, store, out_dir / "human")
     motion, video = Motion(scene, keypoints=keypoints), out_dir / "person.mp4"
     generate_motion(model, motion, config.generate, store, video)
-    return humans.compare(motion, video, config.generate, Store(store), out_dir / "person_sheet.png")
+    made = humans.compare(motion, video, config.generate, Store(store), out_dir / "person_sheet.png")
+    return replace(made, quarantined=ingested.quarantined)
 
 
 @task(cache_policy=NO_CACHE)

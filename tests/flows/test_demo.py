@@ -104,7 +104,7 @@ def test_an_evaluation_says_which_clips_were_trained_on(demo: Demo, tmp_path: Pa
             "notes"
         ]
 
-    assert notes("train")["clips trained on"].startswith("1 of 1, so not held out: ['")
+    assert notes("train")["clips trained on"].startswith("1 of 1 are not held out: ['")
     assert "clips trained on" not in notes("test")
 
 

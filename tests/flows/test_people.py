@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.generate import GenerateConfig, Motion, motion_window
-from flows.human import HumanConfig, sessions_beside
+from flows.human import HumanConfig, check_held_out, sessions_beside
 from flows.ingest import IngestConfig, ingest_session, prepare_job
 from flows.people import PeopleConfig, write_people, write_scene
 from model.clip_tensors import FrameTensors
@@ -64,10 +64,9 @@ def session(tmp_path: Path) -> Path:
     }
     plates = {name: np.full((HEIGHT, WIDTH, 3), 90, np.uint8) for name in clip.cameras}
     grey = np.full((NUM_FRAMES, HEIGHT, WIDTH, 3), 90, np.uint8)
-    write_session(
-        tmp_path / "both", replace(clip, hands=hands, backgrounds=plates), dict.fromkeys(plates, grey)
-    )
-    return tmp_path / "both"
+    path, clip = tmp_path / "captures" / "both", replace(clip, hands=hands, backgrounds=plates)
+    write_session(path, clip, dict.fromkeys(plates, grey))
+    return path
 
 
 def human_config(session: Path) -> HumanConfig:
@@ -80,7 +79,7 @@ def human_config(session: Path) -> HumanConfig:
             "human": {
                 "stage": "human",
                 "dataset": "people",
-                "init_from": session.parent / "model",
+                "init_from": session.parents[1] / "model",
                 "iterations": 2,
                 "threads": 1,
                 "batch": {"clips": 1, "frames": 2, "shares": {"human": 1, "hoi": 1}},
@@ -169,10 +168,21 @@ def test_a_scene_s_video_is_its_plate_but_for_hands_object_and_what_moves(
 
 
 def test_sessions_to_train_on_are_all_but_the_one_that_is_generated(session: Path) -> None:
-    with pytest.raises(InputError, match="sessions to train on: found none but"):
+    with pytest.raises(InputError, match="sessions to train on: found none beside"):
         sessions_beside(human_config(session))
     other = renamed_copy(session, "other")
     assert sessions_beside(human_config(session)) == [other]
+
+
+def test_the_session_that_is_generated_is_not_trained_on_by_another_name(
+    session: Path, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    copy = shutil.copytree(session, session.with_name("moved"))
+    outcome = ingest_session(copy, prepare_job(INGEST, store))
+    Manifest("people", outcome.rows).write(store)
+    with pytest.raises(InputError, match="dataset people: found session both, wanted it held out"):
+        check_held_out(human_config(session), store)
 
 
 def test_the_whole_way_to_a_person_who_handles_an_object(
@@ -181,6 +191,7 @@ def test_the_whole_way_to_a_person_who_handles_an_object(
     settings = human_config(session)
     build_pipeline(load_config(ModelConfig, TINY, SMALL)).save_pretrained(tmp_path / "model")
     renamed_copy(session, "other")
+    (session.parent / "broken").mkdir()
     config, out = tmp_path / "human.yaml", tmp_path / "out"
     config.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     arguments = ["human", str(config), "-o", str(out), "--store", str(tmp_path / "store"), "--json"]
@@ -190,5 +201,6 @@ def test_the_whole_way_to_a_person_who_handles_an_object(
     assert VideoFile(Path(files["video"])).num_frames == 2
     assert Path(files["sheet"]).read_bytes().startswith(b"\x89PNG")
     assert all(np.isfinite(value) for of in files["psnr"].values() for value in of.values())
+    assert [entry["input"] for entry in files["quarantined"]] == ["broken"]
     rows = Manifest.read(Store(tmp_path / "store"), "people").rows
     assert {(row.source, row.session) for row in rows} == {("hoi", "other"), ("human", "people_person-0-0")}
