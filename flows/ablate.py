@@ -2,6 +2,7 @@
 
 Below the output folder, for each variant and seed:
 
+    truth/                                  figures of what needs no network, true frames and layers
     <variant>/model.yaml
     <variant>/seed-<n>/image/, temporal/    runs of the training loop
     <variant>/seed-<n>/figures.json         figures of every test clip
@@ -29,7 +30,7 @@ from model.training_config import TrainConfig
 from storage.config import load_config, save_config
 
 Area = Literal["hand_object", "hidden_fingers", "object"]
-BASELINES = {"first_frame": "true first frame", "mean_frame": "mean training frame"}
+BASELINES = {"first_frame": "true first frame", "mean_frame": "mean training frame", "truth": "true frames"}
 AREAS: tuple[Area, ...] = ("hand_object", "hidden_fingers", "object")
 
 
@@ -42,6 +43,15 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
     """Values of the model's network config, e.g. {mlo: noise_only}."""
     shares: dict[str, NonNegativeFloat] | None = None
     """Shares of the sources in training, e.g. {hoi: 1, object: 0}; null: those of the stages."""
+
+
+class AblationTest(BaseModel, frozen=True, extra="forbid"):
+    """Clips that the variants are tested on: those of split `test` of a dataset."""
+
+    dataset: str
+    """Name of the dataset."""
+    of: Literal["hands", "objects"] = "hands"
+    """Clips with hands, or those of objects alone."""
 
 
 class Claim(BaseModel, frozen=True, extra="forbid"):
@@ -70,8 +80,8 @@ class AblateConfig(BaseModel, frozen=True, extra="forbid"):
     """The image stage; its `model` is what variants change."""
     temporal: TrainConfig | None = None
     """The temporal stage, from each run's own image stage; null: pictures alone."""
-    tests: dict[str, str]
-    """Dataset of each test; its clips with hands of split `test` are generated."""
+    tests: dict[str, AblationTest]
+    """By name; the clips of each are generated and compared."""
     sampling: EvaluateConfig = EvaluateConfig()
     """What is generated of each clip."""
     metrics: MetricsConfig = MetricsConfig()

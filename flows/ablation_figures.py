@@ -2,20 +2,23 @@
 
 The hand-object area is that of every evaluation. The hidden-finger area is where a finger lies behind the
 visible surface, as the thirteen layers tell, widened by a margin: there, what is seen depends on what is not.
-The object area is where the object is what one sees.
+The object area is where the object is what one sees. FID and MPJPE are of the hand-object area alone.
+What no network is needed for is measured once for all runs, as rows that have the same form as a run's.
 Letters: T frames, H rows, W columns.
 """
 
 import json
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.ablate import AblateConfig, AblationRun, Area
+from flows.ablate import AREAS, AblateConfig, AblationRun, AblationTest, Area
 from flows.generate import load_pipeline
 from flows.pictures import Picture, composite_picture, save_png
 from flows.stamps import changes, write_stamp
@@ -23,7 +26,7 @@ from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
 from model.evaluate import baselines, generate, mean_frame, read_clip, with_truth
 from model.figures import PICTURE_FIGURES, Figures, Metrics
-from model.metrics_weights import ALEXNET, locate
+from model.metrics_weights import ALEXNET, INCEPTION, locate
 from model.pipeline import ManiVideoPipeline
 from render import occlusion
 from render.occlusion import hidden_fingers, visible_object
@@ -35,38 +38,70 @@ from storage.manifest import ClipRow, Manifest
 from storage.store import Store
 
 FIGURES, STAMP, PICTURES = "figures.json", "measured-from.json", "pictures"
+TRUTH = "truth"  # folder of what no network is needed for
+FEATURES = "fid-{}.npy"  # of a test's true frames [n, 2048], in that folder
 MEASURED_BY = {"tests", "sampling", "metrics", "hidden_margin_px", "shown"}  # of the settings
 BESIDE = ("layers", "truth")  # pictures that are no variant's
-GENERATED = "generated"  # what a clip's figures are of, beside the baselines
 
 
-def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfig, store: Store) -> Path:
-    """Measure a run's model on all tests unless that is done; return the file of its figures."""
-    inputs = {
-        "model": digest_file(model_dir.parent / TRAINING_STAMP),
-        "datasets": {name: Manifest.read(store, name).version for name in config.tests.values()},
-        "config": config.model_dump(mode="json", include=MEASURED_BY),
-        "calibrated": locate(ALEXNET, config.metrics.weights) is not None,
-        "code": code_digest(sys.modules[__name__], occlusion, dataset),
-    }
-    path = run.folder / FIGURES
-    if path.is_file() and not changes(run.folder / STAMP, inputs):
-        return path
-    shutil.rmtree(run.folder / PICTURES, ignore_errors=True)
-    pipeline = load_pipeline(model_dir)
-    metrics = Metrics(config.metrics, pipeline._execution_device)
-    trained_on = Dataset.open(store, config.image.dataset)
-    mean = mean_frame(trained_on, trained_on.rows(config.image.split), config.sampling.mean_frames_per_clip)
-    tests = {test: measure_test(pipeline, metrics, test, mean, run, config, store) for test in config.tests}
-    figures = {
-        "parameters": pipeline.network.num_parameters(),
-        "calibrated": metrics.calibrated,
-        "notes": metrics.notes,
-        "tests": tests,
-    }
-    path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
-    write_stamp(run.folder / STAMP, inputs)
-    return path
+@dataclass(frozen=True)
+class MeasuredClip:
+    """A clip of a test, as it is measured."""
+
+    row: ClipRow
+    window: ClipWindow  # seven layers
+    areas: dict[Area, NDArray[np.bool_]]  # [T, H, W]
+    px_per_m: NDArray[np.float32]  # f / z [T, 2, 21]
+
+    @classmethod
+    def read(cls, store: Store, row: ClipRow, test: AblationTest, config: AblateConfig) -> Self:
+        """Read a clip with the areas that its figures are of."""
+        folded, apart = (Dataset.open(store, test.dataset, layers=layers) for layers in (7, 13))
+        window, confidence = (read_clip(it, row, config.sampling) for it in (folded, apart))
+        hidden = hidden_fingers(confidence.confidence)
+        return cls(
+            row,
+            window,
+            {
+                "hand_object": window.mask,
+                "hidden_fingers": dilate(hidden, config.hidden_margin_px),
+                "object": visible_object(confidence.confidence),
+            },
+            folded.joint_px_per_m(row, 0, len(window.frames), config.sampling.stride),
+        )
+
+    @property
+    def shown_frame(self) -> int:
+        """The frame of the comparison: the one with the most hidden finger pixels, or the most pixels."""
+        hidden = self.areas["hidden_fingers"]
+        most = hidden if hidden.any() else self.window.mask
+        return int(most.sum(axis=(1, 2)).argmax())
+
+    def picture(self, test: str) -> str:
+        """Name of the file that shows it."""
+        return f"{test}-{self.row.id.replace('/', '-').replace(':', '-')}.png"
+
+    def measure(self, metrics: Metrics, frames: NDArray[np.uint8]) -> dict[str, Any]:
+        """Return an entry of "clips" in figures.json: figures of frames [T, H, W, 3] on each area."""
+        areas: dict[Area, Figures] = {name: self._compare(metrics, frames, name) for name in AREAS}
+        areas["hand_object"] |= metrics.joints(frames, self.window.joints_2d, self.px_per_m)
+        shows = self.row.object_keys[0] if self.row.object_keys else self.row.session
+        return {"id": self.row.id, "shows": shows, "areas": areas}
+
+    def _compare(self, metrics: Metrics, frames: NDArray[np.uint8], name: Area) -> Figures:
+        """Figures on an area, with its pixels; None where one is undefined."""
+        area = self.areas[name]
+        there = area.any()
+        found = metrics.compare(frames, self.window.frames, area) if there else dict.fromkeys(PICTURE_FIGURES)
+        return {**found, "pixels": int(area.sum())}
+
+
+def clips_of(test: AblationTest, store: Store, notes: dict[str, str]) -> list[ClipRow]:
+    """Return a test's clips that have true frames; `notes` names those that have none."""
+    rows = [
+        row for row in Dataset.open(store, test.dataset).rows("test") if row.has_hands == (test.of == "hands")
+    ]
+    return with_truth(rows, test.dataset, notes)
 
 
 def check_tests(config: AblateConfig, store: Store) -> None:
@@ -76,81 +111,150 @@ def check_tests(config: AblateConfig, store: Store) -> None:
     """
     trained_on = Dataset.open(store, config.image.dataset)
     sizes = {trained_on.size(row) for row in trained_on.rows(config.image.split)}
-    for name in config.tests.values():
-        dataset = Dataset.open(store, name)
-        sizes |= {dataset.size(row) for row in clips_of_hands(dataset, notes={})}
+    for test in config.tests.values():
+        of_test = Dataset.open(store, test.dataset)
+        sizes |= {of_test.size(row) for row in clips_of(test, store, notes={})}
     if len(sizes) > 1:
-        names = ", ".join({config.image.dataset: None} | dict.fromkeys(config.tests.values()))
+        used = {config.image.dataset: None} | {test.dataset: None for test in config.tests.values()}
+        names = ", ".join(used)
         raise InputError(f"datasets {names}: sizes: found {sorted(sizes)}, wanted one", code="frame-size")
-    locate(ALEXNET, config.metrics.weights)
+    for weights in (ALEXNET, INCEPTION):
+        locate(weights, config.metrics.weights)
 
 
-def clips_of_hands(dataset: Dataset, notes: dict[str, str]) -> list[ClipRow]:
-    """Return the clips of hands of a test that have true frames; `notes` names those that have none."""
-    rows = [row for row in dataset.rows("test") if row.has_hands]
-    return with_truth(rows, dataset.manifest.name, notes)
+def measured_runs(runs: Sequence[AblationRun], out_dir: Path) -> tuple[list[AblationRun], list[AblationRun]]:
+    """Return the runs that were measured as what needs no network was, and those with figures of before."""
+    there = [run for run in runs if (run.folder / STAMP).is_file()]
+    truth = out_dir / TRUTH / STAMP
+    now = digest_file(truth) if truth.is_file() else None
+    current = [run for run in there if json.loads((run.folder / STAMP).read_text())["truth"] == now]
+    return current, [run for run in there if run not in current]
+
+
+def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfig, store: Store) -> Path:
+    """Measure a run's model on all tests unless that is done; return the file of its figures."""
+    truth = run.folder.parents[1] / TRUTH
+    inputs = {
+        "model": digest_file(model_dir.parent / TRAINING_STAMP),
+        "truth": digest_file(truth / STAMP),
+    }
+    if not changes(run.folder / STAMP, inputs) and (run.folder / FIGURES).is_file():
+        return run.folder / FIGURES
+    shutil.rmtree(run.folder / PICTURES, ignore_errors=True)
+    pipeline = load_pipeline(model_dir)
+    metrics = Metrics(config.metrics, pipeline._execution_device)
+    tests = {
+        name: measure_test(
+            pipeline, metrics, name, np.load(truth / FEATURES.format(name)), run, config, store
+        )
+        for name in config.tests
+    }
+    figures = {
+        "parameters": pipeline.network.num_parameters(),
+        "calibrated": metrics.calibrated,
+        "notes": metrics.notes,
+        "tests": tests,
+    }
+    return _finish(run.folder, figures, inputs)
 
 
 def measure_test(
     pipeline: ManiVideoPipeline,
     metrics: Metrics,
-    test: str,
-    mean: Picture | None,
+    name: str,
+    true_features: NDArray[np.float32],
     run: AblationRun,
     config: AblateConfig,
     store: Store,
-) -> list[dict[str, Any]]:
-    """Generate and measure every clip of a test, and the baselines beside it; keep a frame of the first few.
-
-    mean: the mean training frame, if any.
-    """
-    name = config.tests[test]
-    given = Dataset.open(store, name, layers=pipeline.network.settings.num_layers)
-    folded, apart = Dataset.open(store, name), Dataset.open(store, name, layers=13)
-    rows = clips_of_hands(given, metrics.notes)
-    measured = []
-    for number, row in enumerate(rows):
-        window = read_clip(given, row, config.sampling)
-        confidence = read_clip(apart, row, config.sampling).confidence
-        hidden = dilate(hidden_fingers(confidence), config.hidden_margin_px)
-        generated = generate(pipeline, window, config.sampling)
-        areas: dict[Area, NDArray[np.bool_]] = {
-            "hand_object": window.mask,
-            "hidden_fingers": hidden,
-            "object": visible_object(confidence),
-        }
-        shown = {GENERATED: generated, **baselines(window.frames, mean)}
-        measured.append(
-            {"id": row.id, "shows": row.object_keys[0] if row.object_keys else row.session}
-            | {
-                name: {
-                    area: compare(metrics, frames, window.frames, inside) for area, inside in areas.items()
-                }
-                for name, frames in shown.items()
-            }
-        )
+) -> dict[str, Any]:
+    """Generate and measure every clip of a test; keep a frame of the first few."""
+    test = config.tests[name]
+    given = Dataset.open(store, test.dataset, layers=pipeline.network.settings.num_layers)
+    clips, features = [], []
+    for number, row in enumerate(clips_of(test, store, metrics.notes)):
+        clip = MeasuredClip.read(store, row, test, config)
+        frames = generate(pipeline, read_clip(given, row, config.sampling), config.sampling)
+        clips.append(clip.measure(metrics, frames))
+        features.append(metrics.fid_features(frames, clip.areas["hand_object"]))
         if number < config.shown:
-            frame = int(hidden.sum(axis=(1, 2)).argmax())
-            keep(generated[frame], run.folder / PICTURES, test, row)
-            beside = run.folder.parents[1] / PICTURES
-            keep(window.frames[frame], beside / "truth", test, row)
-            keep(_composite(read_clip(folded, row, config.sampling), frame), beside / "layers", test, row)
-    return measured
+            _keep(frames[clip.shown_frame], run.folder / PICTURES, clip.picture(name))
+    return {"clips": clips, "fid": metrics.fid(np.concatenate(features), true_features)}
 
 
-def compare(
-    metrics: Metrics, generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
-) -> Figures:
-    """Figures of frames [T, H, W, 3] on area [T, H, W], with its pixels; None where one is undefined."""
-    found = metrics.compare(generated, truth, area) if area.any() else dict.fromkeys(PICTURE_FIGURES)
-    return {**found, "pixels": int(area.sum())}
+def measure_truth_where_changed(config: AblateConfig, store: Store, out_dir: Path) -> Path:
+    """Measure what needs no network, unless that is done; return the file of its figures.
+
+    The rows: the true first frame and the mean training frame, repeated, and the true frames themselves, of
+    which only the joints say something. What FID compares with is kept, and the true pictures and layers.
+    """
+    folder = out_dir / TRUTH
+    inputs = {
+        "datasets": {
+            name: Manifest.read(store, name).version
+            for name in (config.image.dataset, *(test.dataset for test in config.tests.values()))
+        },
+        "config": config.model_dump(mode="json", include=MEASURED_BY),
+        "calibrated": {
+            it.name: locate(it, config.metrics.weights) is not None for it in (ALEXNET, INCEPTION)
+        },
+        "detector": Metrics(config.metrics).detector is not None,
+        "code": code_digest(sys.modules[__name__], occlusion, dataset),
+    }
+    if not changes(folder / STAMP, inputs) and (folder / FIGURES).is_file():
+        return folder / FIGURES
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    metrics = Metrics(config.metrics)
+    trained_on = Dataset.open(store, config.image.dataset)
+    mean = mean_frame(trained_on, trained_on.rows(config.image.split), config.sampling.mean_frames_per_clip)
+    rows: dict[str, dict[str, Any]] = {}
+    for name in config.tests:
+        found = measure_truth(metrics, name, mean, folder, config, store)
+        for row, figures in found.items():
+            rows.setdefault(row, {"tests": {}})["tests"][name] = figures
+    figures = {"calibrated": metrics.calibrated, "notes": metrics.notes, "rows": rows}
+    return _finish(folder, figures, inputs)
 
 
-def keep(picture: Picture, folder: Path, test: str, row: ClipRow) -> None:
+def measure_truth(
+    metrics: Metrics,
+    name: str,
+    mean: Picture | None,
+    folder: Path,
+    config: AblateConfig,
+    store: Store,
+) -> dict[str, dict[str, Any]]:
+    """Return a test's figures by row, each in the form of a run's; mean: the mean training frame, if any."""
+    test = config.tests[name]
+    clips: dict[str, list[dict[str, Any]]] = {}
+    features: dict[str, list[NDArray[np.float32]]] = {}
+    for number, row in enumerate(clips_of(test, store, metrics.notes)):
+        clip = MeasuredClip.read(store, row, test, config)
+        truth = clip.window.frames
+        for shown, frames in {**baselines(truth, mean), TRUTH: truth}.items():
+            clips.setdefault(shown, []).append(clip.measure(metrics, frames))
+            features.setdefault(shown, []).append(
+                metrics.fid_features(np.ascontiguousarray(frames), clip.areas["hand_object"])
+            )
+        if number < config.shown:
+            frame = clip.shown_frame
+            _keep(truth[frame], folder / PICTURES / "truth", clip.picture(name))
+            layers = composite_picture(clip.window.normals[frame], clip.window.confidence[frame])
+            _keep(layers, folder / PICTURES / "layers", clip.picture(name))
+    seen = {shown: np.concatenate(each) for shown, each in features.items()}
+    np.save(folder / FEATURES.format(name), seen[TRUTH])
+    return {shown: {"clips": clips[shown], "fid": metrics.fid(seen[shown], seen[TRUTH])} for shown in clips}
+
+
+def _finish(folder: Path, figures: Mapping[str, Any], inputs: Mapping[str, Any]) -> Path:
+    """Write figures, then the stamp that says what they were made from."""
+    path = folder / FIGURES
+    path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    write_stamp(folder / STAMP, inputs)
+    return path
+
+
+def _keep(picture: Picture, folder: Path, name: str) -> None:
     """Write a frame for the comparison."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_png(picture, folder / f"{test}-{row.id.replace('/', '-')}.png")
-
-
-def _composite(window: ClipWindow, frame: int) -> Picture:
-    return composite_picture(window.normals[frame], window.confidence[frame])
+    save_png(picture, folder / name)

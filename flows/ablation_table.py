@@ -21,13 +21,26 @@ import yaml
 from numpy.typing import NDArray
 from scipy.stats import sem, t
 
-from flows.ablate import AREAS, BASELINES, AblateConfig, AblationRun, Area, Claim
-from flows.ablation_figures import BESIDE, FIGURES, GENERATED, PICTURES
+from flows.ablate import AREAS, BASELINES, AblateConfig, AblationRun, Area, Claim, ablation_runs
+from flows.ablation_figures import BESIDE, FIGURES, PICTURES, TRUTH, measured_runs
+from flows.console import stderr
 from flows.pictures import Picture, column, labelled, resized, row, save_png
 from model.figures import mean_figures
+from storage.errors import InputError
 from storage.pictures import read_picture
 
-METRICS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓"}
+METRICS = {
+    "fid": "FID ↓",
+    "lpips": "LPIPS ↓",
+    "psnr": "PSNR ↑",
+    "ssim": "SSIM ↑",
+    "mpjpe": "MPJPE ↓",
+    "miss_rate": "hands not found",
+}  # in the order of the paper's Table 2; MPJPE in pixels
+OF_PIXELS = ("lpips", "psnr", "ssim")  # the others are of the hand-object area alone
+COLUMNS: tuple[tuple[Area, str], ...] = tuple(
+    (area, metric) for area in AREAS for metric in METRICS if area == "hand_object" or metric in OF_PIXELS
+)
 AREA_TITLES: dict[Area, str] = {
     "hand_object": "hand and object",
     "hidden_fingers": "hidden fingers",
@@ -70,63 +83,77 @@ Table = Mapping[tuple[str, str, Area, str], Spread]  # (variant or baseline, tes
 
 
 def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) -> dict[str, Any]:
-    """Write everything that the runs come to; return results.json."""
+    """Write everything that these runs, all or some of the ablation's, come to; return results.json."""
     figures = {run: json.loads((run.folder / FIGURES).read_text()) for run in runs}
-    table = tabulate(figures, config)
+    truth = json.loads((out_dir / TRUTH / FIGURES).read_text())
+    table = tabulate(figures, truth["rows"], config)
+    measured = [truth, *figures.values()]
     results = {
         "variants": {
-            name: {
-                "title": variant.title,
-                "parameters": next(figures[run]["parameters"] for run in runs if run.variant == name),
-                "tests": _nested(table, name, config),
+            run.variant: {
+                "title": config.variants[run.variant].title,
+                "parameters": found["parameters"],
+                "tests": _nested(table, run.variant, config),
             }
-            for name, variant in config.variants.items()
+            for run, found in figures.items()
         },
         "baselines": {
-            name: {"title": title, "tests": _nested(table, name, config)} for name, title in BASELINES.items()
+            name: {"title": BASELINES[name], "tests": _nested(table, name, config)} for name in truth["rows"]
         },
         "claims": judge(figures, config),
         "calibrated": {
-            metric: all(found["calibrated"][metric] for found in figures.values()) for metric in METRICS
+            metric: all(it["calibrated"].get(metric, True) for it in measured) for metric in METRICS
         },
-        "notes": {note: text for found in figures.values() for note, text in found["notes"].items()},
+        "notes": {note: text for it in measured for note, text in it["notes"].items()},
         "config": config.model_dump(mode="json"),
     }
     (out_dir / "results.json").write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
     (out_dir / "table.md").write_text(markdown(results, table, config))
     write_csv(table, out_dir / "table.csv")
-    save_png(comparison(config, out_dir), out_dir / "comparison.png")
+    save_png(comparison(runs, config, out_dir), out_dir / "comparison.png")
     write_page(results, table, config, out_dir)
     return results
 
 
-def tabulate(figures: RunFigures, config: AblateConfig) -> Table:
-    """Return every figure's spread over seeds; a run's figure is the mean over the clips that have it."""
-    runs = {name: [run for run in figures if run.variant == name] for name in config.variants}
-    sources = {name: (GENERATED, of) for name, of in runs.items()}
-    sources |= {name: (name, list(figures)[:1]) for name in BASELINES}  # no seed changes them
+def collect_so_far(config: AblateConfig, out_dir: Path) -> dict[str, Any]:
+    """Write what the finished runs in a folder come to; InputError where there are none."""
+    runs, outdated = measured_runs(ablation_runs(config, out_dir), out_dir)
+    if outdated:
+        names = ", ".join(str(run) for run in outdated)
+        stderr.print(f"left out, as the tests have changed since: {names}", highlight=False)
+    if not runs:
+        raise InputError(f"{out_dir}: finished runs: found none", code="no-runs")
+    return collect(runs, config, out_dir)
+
+
+def tabulate(figures: RunFigures, truth: Mapping[str, Mapping[str, Any]], config: AblateConfig) -> Table:
+    """Return every figure's spread over seeds; `truth`: rows that need no network, each measured once."""
+    names = dict.fromkeys(run.variant for run in figures)
+    sources = {name: [found for run, found in figures.items() if run.variant == name] for name in names}
+    sources |= {name: [found] for name, found in truth.items()}
     table: dict[tuple[str, str, Area, str], Spread] = {}
-    for name, (shown, of) in sources.items():
+    for name, of in sources.items():
         for test in config.tests:
-            for area in AREAS:
-                clips = [
-                    [clip[shown][area] for clip in figures[run]["tests"][test] if shown in clip] for run in of
-                ]
-                found = [mean_figures(each, tuple(METRICS)) for each in clips]
-                for metric in METRICS:
-                    values = (each[metric] for each in found)
-                    table[name, test, area, metric] = Spread(tuple(v for v in values if v is not None))
+            for area, metric in COLUMNS:
+                values = (_figure(found["tests"][test], area, metric) for found in of)
+                table[name, test, area, metric] = Spread(tuple(v for v in values if v is not None))
     return table
+
+
+def _figure(test: Mapping[str, Any], area: Area, metric: str) -> float | None:
+    """Return a run's figure of a test: FID of all clips, else the mean over the clips that have it."""
+    if metric == "fid":
+        return test["fid"]
+    return mean_figures([clip["areas"][area] for clip in test["clips"]], (metric,))[metric]
 
 
 def _nested(table: Table, name: str, config: AblateConfig) -> dict[str, Any]:
     """Return a row's figures as results.json has them."""
-    return {
-        test: {
-            area: {metric: table[name, test, area, metric].as_json() for metric in METRICS} for area in AREAS
-        }
-        for test in config.tests
-    }
+    nested: dict[str, Any] = {test: {area: {} for area in AREAS} for test in config.tests}
+    for test in config.tests:
+        for area, metric in COLUMNS:
+            nested[test][area][metric] = table[name, test, area, metric].as_json()
+    return nested
 
 
 def judge(figures: RunFigures, config: AblateConfig) -> list[dict[str, Any]]:
@@ -163,42 +190,43 @@ def _verdict(seeds: Spread, margin: float | None) -> str:
 def gains_of(figures: RunFigures, claim: Claim) -> NDArray[np.float64]:
     """Return how far one variant's PSNR is above the other's on what clips show, [seeds, objects]."""
 
-    def clips(variant: str) -> list[list[dict[str, Any]]]:
-        return [found["tests"][claim.test] for run, found in figures.items() if run.variant == variant]
+    def clips(variant: str) -> dict[int, list[dict[str, Any]]]:  # by seed
+        chosen = {run.seed: found for run, found in figures.items() if run.variant == variant}
+        return {seed: found["tests"][claim.test]["clips"] for seed, found in chosen.items()}
 
-    def psnr(variant: str) -> NDArray[np.float64]:  # [seeds, clips]; NaN where a clip has none
-        return np.array([[c[GENERATED][claim.area]["psnr"] for c in run] for run in clips(variant)], float)
+    better, worse = clips(claim.better), clips(claim.worse)
+    seeds = [seed for seed in better if seed in worse]
+    if not seeds:
+        return np.zeros((0, 0))
 
-    gains = psnr(claim.better) - psnr(claim.worse)
+    def psnr(
+        of: dict[int, list[dict[str, Any]]],
+    ) -> NDArray[np.float64]:  # [seeds, clips]; NaN where undefined
+        return np.array([[c["areas"][claim.area]["psnr"] for c in of[seed]] for seed in seeds], float)
+
+    gains = psnr(better) - psnr(worse)
     known = np.isfinite(gains).all(axis=0)
-    shown = np.array([clip["shows"] for clip in clips(claim.better)[0]])
+    shown = np.array([clip["shows"] for clip in better[seeds[0]]])
     by_object = [gains[:, known & (shown == each)].mean(axis=1) for each in np.unique(shown[known])]
     return np.stack(by_object, axis=1) if by_object else gains[:, :0]
 
 
-def header(results: Mapping[str, Any]) -> list[str]:
-    """Return the columns of each test's table."""
+def cells(results: Mapping[str, Any], table: Table, config: AblateConfig, test: str) -> list[list[str]]:
+    """Return a test's table: the names of its columns, a row for each variant, then the baselines.
+
+    A column that has no figure at all is left out: the notes say why.
+    """
+    rows_of = results["variants"] | results["baselines"]
+    titles = {name: found["title"] for name, found in rows_of.items()}
+    columns = [key for key in COLUMNS if any(table[name, test, *key].values for name in titles)]
     marks = {name: "" if results["calibrated"][name] else " (uncalibrated)" for name in METRICS}
-    figures = [
-        f"{AREA_TITLES[area]}: {title}{marks[name]}" for area in AREAS for name, title in METRICS.items()
-    ]
-    return ["variant", "parameters", *figures]
-
-
-def body(results: Mapping[str, Any], table: Table, config: AblateConfig, test: str) -> list[list[str]]:
-    """Return the cells of a test's table: a row for each variant, and the baselines."""
-    return [
-        [
-            variant.title,
-            f"{results['variants'][name]['parameters'] / 1e6:.1f} M",
-            *_cells(table, name, test),
-        ]
-        for name, variant in config.variants.items()
-    ] + [[title, "", *_cells(table, name, test)] for name, title in BASELINES.items()]
-
-
-def _cells(table: Table, name: str, test: str) -> list[str]:
-    return [str(table[name, test, area, metric]) for area in AREAS for metric in METRICS]
+    named = [f"{AREA_TITLES[area]}: {METRICS[metric]}{marks[metric]}" for area, metric in columns]
+    rows = [["variant", "parameters", *named]]
+    for name, title in titles.items():
+        parameters = rows_of[name].get("parameters")
+        size = "" if parameters is None else f"{parameters / 1e6:.1f} M"
+        rows.append([title, size, *(str(table[name, test, *key]) for key in columns)])
+    return rows
 
 
 def claims_text(results: Mapping[str, Any], config: AblateConfig) -> list[str]:
@@ -222,11 +250,11 @@ def notes_text(results: Mapping[str, Any]) -> list[str]:
 
 def markdown(results: Mapping[str, Any], table: Table, config: AblateConfig) -> str:
     """Return each test's table, the claims, and what the figures leave out."""
-    columns = header(results)
     parts = []
     for test in config.tests:
-        rows = [columns, ["---", *["---:"] * (len(columns) - 1)], *body(results, table, config, test)]
-        parts.append("\n".join([f"**{test}**", "", *("| " + " | ".join(cells) + " |" for cells in rows)]))
+        columns, *body = cells(results, table, config, test)
+        rows = [columns, ["---", *["---:"] * (len(columns) - 1)], *body]
+        parts.append("\n".join([f"**{test}**", "", *("| " + " | ".join(each) + " |" for each in rows)]))
     lists = (claims_text(results, config), notes_text(results))
     parts += ["\n".join(f"- {line}" for line in told) for told in lists if told]
     return "\n\n".join(parts) + "\n"
@@ -241,16 +269,13 @@ def write_csv(table: Table, path: Path) -> None:
             writer.writerow((*key, spread.mean, spread.deviation, len(spread.values)))
 
 
-def comparison(config: AblateConfig, out_dir: Path) -> Picture:
-    """Return the same frames side by side: layers, truth, and each variant's with the first seed."""
-    folders = {name: out_dir / PICTURES / name for name in BESIDE}
-    for name, variant in config.variants.items():
-        folders[variant.title] = out_dir / name / f"seed-{config.seeds[0]}" / PICTURES
-    names = [
-        path.name
-        for test in config.tests
-        for path in sorted(next(reversed(folders.values())).glob(f"{test}-*.png"))
-    ]
+def comparison(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) -> Picture:
+    """Return the same frames side by side: layers, truth, and those of each variant's first run."""
+    folders = {name: out_dir / TRUTH / PICTURES / name for name in BESIDE}
+    for run in runs:
+        folders.setdefault(config.variants[run.variant].title, run.folder / PICTURES)
+    truth = folders[BESIDE[-1]]
+    names = [path.name for test in config.tests for path in sorted(truth.glob(f"{test}-*.png"))]
     lines = [
         row([labelled(_panel(folder / name), _caption(title, name)) for title, folder in folders.items()])
         for name in names
@@ -272,8 +297,7 @@ def write_page(results: Mapping[str, Any], table: Table, config: AblateConfig, o
     folder = Path(__file__).parent
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True)
     page = environment.get_template("ablation.html.j2").render(
-        columns=header(results),
-        tests={test: body(results, table, config, test) for test in config.tests},
+        tests={test: cells(results, table, config, test) for test in config.tests},
         claims=claims_text(results, config),
         notes=notes_text(results),
         picture=base64.b64encode((out_dir / "comparison.png").read_bytes()).decode(),

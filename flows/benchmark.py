@@ -2,8 +2,8 @@
 
 Two datasets come of it. The first has object-only clips of many objects, and training sessions of a few of
 them (data sets of hands have few, which is what object-only data is for) and new motions of these few; the
-second has sessions of objects that nothing in the first shows. How much of the fingers is hidden is measured,
-and a digest of every array tells whether two copies are the same.
+second has sessions of objects that nothing in the first shows, and object-only clips of these. How much of
+the fingers is hidden is measured, and a digest of every array tells whether two copies are the same.
 Letters: T frames, L = 13 layers.
 """
 
@@ -43,7 +43,7 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid"):
     dataset: str = "benchmark"
     """Name of the dataset to train on and to test seen objects on; that of unseen ones is `<name>-unseen`."""
     procedural: int = Field(default=48, ge=2)
-    """Number of procedural objects; the object-only clips are of all but those like an unseen one."""
+    """Number of procedural objects; those trained on alone are all but those like an unseen one."""
     seen: int = Field(default=18, ge=1)
     """The first so many are in the training sessions."""
     unseen: int = Field(default=6, ge=1)
@@ -72,7 +72,7 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid"):
 class BenchmarkPlan:
     """The steps that make the benchmark."""
 
-    build: BuildConfig
+    build: dict[str, BuildConfig]  # by dataset's name
     synthesize: dict[str, SynthesizeConfig]  # by set
     ingest: dict[str, IngestConfig]  # by dataset's name
 
@@ -93,10 +93,15 @@ def plan(config: BenchmarkConfig, out_dir: Path) -> BenchmarkPlan:
         }
         synthesize[name] = config.synthesize.model_copy(update=settings)
     names = (config.dataset, config.dataset + UNSEEN)
+    build = {
+        name: config.build.model_copy(
+            update={"objects": folders[group], "dataset": name, "seed": config.seed}
+        )
+        for name, group in zip(names, ("alone", "unseen"), strict=True)
+    }
+    build[names[1]] = build[names[1]].model_copy(update={"test_fraction": 1.0})
     return BenchmarkPlan(
-        config.build.model_copy(
-            update={"objects": folders["alone"], "dataset": config.dataset, "seed": config.seed}
-        ),
+        build,
         synthesize,
         {name: config.ingest.model_copy(update={"dataset": name, "prune": True}) for name in names},
     )
@@ -163,8 +168,9 @@ def _clips(config: BenchmarkConfig, store: Store) -> dict[str, tuple[Dataset, li
     return {
         "train": (seen, hands["train"]),
         "seen": (seen, hands["test"]),
-        "unseen": (unseen, unseen.rows("test")),
+        "unseen": (unseen, [row for row in unseen.rows("test") if row.has_hands]),
         "objects": (seen, [row for row in seen.rows() if not row.has_hands]),
+        "unseen objects": (unseen, [row for row in unseen.rows("test") if not row.has_hands]),
     }
 
 

@@ -1,7 +1,7 @@
 """Verbs of the benchmark of the method: `manivideo benchmark` makes it, `manivideo ablate` runs it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -48,6 +48,9 @@ def ablate(
     out: NamedOutOption = None,
     assignments: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
+    so_far: Annotated[
+        bool, typer.Option("--so-far", help="Only the table of the runs that are finished.")
+    ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -55,11 +58,14 @@ def ablate(
     with reporting(debug=debug):
         from flows import model_dag, runs
         from flows.ablate import AblateConfig
-        from flows.ablation_table import FILES
+        from flows.ablation_table import FILES, collect_so_far
 
         settings = load_config(AblateConfig, config, overrides(assignments))
         out = out or Path("outputs") / config.stem
-        results = runs.run(model_dag.ablate, config=settings, store=store, out_dir=out)
+        if so_far:
+            results = collect_so_far(settings, out)
+        else:
+            results = runs.run(model_dag.ablate, config=settings, store=store, out_dir=out)
         if as_json:
             print_json(results)
         else:

@@ -133,7 +133,8 @@ def describe_benchmark(config: BenchmarkConfig, store: Path | str, out_dir: Path
 def benchmark(config: BenchmarkConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
     """Occlusion-heavy synthetic clips: training, seen-object test, unseen-object test; what is in them."""
     plan = benchmarking.plan(config, out_dir)
-    build_dataset(plan.build, store)
+    for objects in plan.build.values():
+        build_dataset(objects, store)
     made = {name: synthesize(settings, out_dir / name) for name, settings in plan.synthesize.items()}
     for name, settings in plan.ingest.items():
         sets = ("unseen",) if name.endswith(benchmarking.UNSEEN) else ("train", "seen")

@@ -1,5 +1,6 @@
 """Human-centred generation, shown on a synthetic person (paper, Sec. 4.4): the settings of every step."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -89,37 +90,44 @@ class HumanResult:
         return {**self.files, "psnr": self.figures, "quarantined": entries}
 
 
-def compare(motion: Motion, video: Path, config: GenerateConfig, store: Store, path: Path) -> HumanResult:
-    """Hold a generated video against its scene's true one: figures, and a picture of some frames."""
+def compare(
+    motion: Motion, videos: Mapping[str, Path], config: GenerateConfig, store: Store, path: Path
+) -> HumanResult:
+    """Hold generated videos against their scene's true one: figures, and a picture of some frames.
+
+    videos: by what generated them, the human stage's first.
+    """
     window, _ = motion_window(motion, config, store)
-    generated = np.stack(list(VideoFile(video).frames()))
+    generated = {name: np.stack(list(VideoFile(video).frames())) for name, video in videos.items()}
+    length = min(len(frames) for frames in generated.values())
     scene = SessionFolder(motion.session).load()
     (camera,), (true,) = scene.cameras.values(), scene.videos.values()
     size, crop = config.ingest.layers.size, Crop(0, 0, camera.height)
-    frames = list(true.frames())[:: config.sampling.stride][: len(generated)]
+    frames = list(true.frames())[:: config.sampling.stride][:length]
     truth = np.stack([crop_and_resize(frame, crop, size) for frame in frames])
     still = np.broadcast_to(window.background, truth.shape)
     areas = {"hands and object": window.mask, "person and room": ~window.mask}
     figures = {
         name: {area: round(masked_psnr(shown, truth, inside), 3) for area, inside in areas.items()}
-        for name, shown in {"generated": generated, "O_B, repeated": still}.items()
+        for name, shown in {**generated, "O_B, repeated": still}.items()
     }
-    save_png(sheet(window, generated, truth), path)
+    save_png(sheet(window, {**generated, "truth": truth}), path)
+    video = next(iter(videos.values()))
     return HumanResult({"video": str(video), "sheet": str(path), "scene": str(motion.session)}, figures)
 
 
-def sheet(window: ClipWindow, generated: NDArray[np.uint8], truth: NDArray[np.uint8]) -> Picture:
-    """Some frames, each beside what it is made of."""
-    skeleton = np.zeros_like(generated) if window.skeleton is None else window.skeleton
+def sheet(window: ClipWindow, videos: Mapping[str, NDArray[np.uint8]]) -> Picture:
+    """Some frames of videos [T, H, W, 3], each beside what it is made of."""
+    truth = next(reversed(videos.values()))
+    skeleton = np.zeros_like(truth) if window.skeleton is None else window.skeleton
     lines = []
-    for index in np.linspace(0, len(generated) - 1, SHOWN).round().astype(int):
+    for index in np.linspace(0, len(truth) - 1, SHOWN).round().astype(int):
         layers = composite_picture(window.normals[index], window.confidence[index])
         panels = {
             "O_B": window.background,
             "S": skeleton[index],
             "layers": layers,
-            "generated": generated[index],
-            "truth": truth[index],
+            **{name: frames[index] for name, frames in videos.items()},
         }
         shown = {title: resized(picture, PANEL_HEIGHT) for title, picture in panels.items()}
         lines.append(row([labelled(picture, title) for title, picture in shown.items()]))

@@ -149,9 +149,14 @@ def human(config: HumanConfig, store: Path | str, out_dir: Path) -> HumanResult:
     humans.check_held_out(config, Store(store))
     scene, keypoints = peopling.write_scene(config.session, config.people, out_dir)
     model, _ = train_where_changed(config.human, store, out_dir / "human")
-    motion, video = Motion(scene, keypoints=keypoints), out_dir / "person.mp4"
-    generate_motion(model, motion, config.generate, store, video)
-    made = humans.compare(motion, video, config.generate, Store(store), out_dir / "person_sheet.png")
+    motion = Motion(scene, keypoints=keypoints)
+    models = {"generated": (model, out_dir / "person.mp4")}
+    if config.human.init_from is not None:
+        models["image stage alone"] = (config.human.init_from, out_dir / "person_image_stage.mp4")
+    for generator, video in models.values():
+        generate_motion(generator, motion, config.generate, store, video)
+    videos = {name: video for name, (_, video) in models.items()}
+    made = humans.compare(motion, videos, config.generate, Store(store), out_dir / "person_sheet.png")
     return replace(made, quarantined=ingested.quarantined)
 
 
@@ -160,9 +165,14 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
     return ablation_figures.measure_where_changed(model_dir, run, config, Store(store))
 
 
+@task(cache_policy=NO_CACHE)
+def measure_truth_where_changed(config: AblateConfig, store: Path | str, out_dir: Path) -> Path:
+    return ablation_figures.measure_truth_where_changed(config, Store(store), out_dir)
+
+
 @flow(on_running=[claim])
 def ablate(config: AblateConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
-    """The same training and tests with one thing changed at a time; results.json."""
+    """The same training and tests with one thing changed at a time; results.json, anew after each run."""
     if config.benchmark is not None:
         folder = out_dir.absolute().with_name(config.benchmark.stem)
         benchmark(load_config(BenchmarkConfig, config.benchmark), store, folder)
@@ -170,11 +180,14 @@ def ablate(config: AblateConfig, store: Path | str, out_dir: Path) -> dict[str, 
     for run in runs:
         ablating.stages(run, config)  # what is wrong with the last of them is told before the first
     ablation_figures.check_tests(config, Store(store))
-    countdown = ablating.Countdown(runs)
+    measure_truth_where_changed(config, store, out_dir)
+    countdown, done, results = ablating.Countdown(runs), [], {}
     for run in runs:
         with countdown.run(run):
             for stage, run_dir in ablating.stages(run, config):
                 model, _ = train_where_changed(stage, store, run_dir)
             measure_where_changed(model, run, config, store)
             ablating.drop_checkpoints(run)
-    return ablation_table.collect(runs, config, out_dir)
+        done.append(run)
+        results = ablation_table.collect(done, config, out_dir)
+    return results

@@ -97,8 +97,9 @@ def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tup
 
 def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
     """Return all that decides a stage's result beyond rounding: settings, data, what it starts from, code."""
+    paths = {"model", "init_from"}  # what they hold counts, as the start
     return {
-        "config": config.model_dump(mode="json", exclude=RESUMABLE - {"iterations"}),
+        "config": config.model_dump(mode="json", exclude=RESUMABLE - {"iterations"} | paths),
         "dataset": Manifest.read(store, config.dataset).version,
         "start": _start_digest(config),
         "code": code_digest(without=MEASURING),

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from model.metrics import flicker_error, masked_psnr, masked_ssim
 from model.metrics_fid import ENOUGH, area_crops, frechet_distance
-from model.metrics_inception import Inception
+from model.metrics_inception import NUM_FEATURES, Inception
 from model.metrics_joints import DetectorName, JointDetector, get_detector, joint_errors
 from model.metrics_lpips import SMALLEST, Lpips, masked_lpips
 from model.metrics_weights import ALEXNET, INCEPTION, MetricWeightsConfig, PublicWeights, load_or_randomize
@@ -50,7 +50,8 @@ class Metrics:
         self.detector = get_detector(config.detector) if detector is None else detector
         self.notes: dict[str, str] = {}
         self.calibrated = dict.fromkeys(("psnr", "ssim", "flicker", *JOINT_FIGURES), True)
-        self._features: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []  # generated, true
+        nothing = np.zeros((0, NUM_FEATURES), np.float32)
+        self._features = [(nothing, nothing)]  # of generated and of true frames
 
     def compare(
         self, generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
@@ -77,12 +78,28 @@ class Metrics:
         self, generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
     ) -> None:
         """Remember what FID needs of a clip's frames [T, H, W, 3]."""
-        count = len(truth) if self.config.fid_frames is None else min(self.config.fid_frames, len(truth))
-        if count:
-            chosen = np.linspace(0, len(truth) - 1, count).round().astype(int)
-            crops = (area_crops(frames[chosen], area[chosen]) for frames in (generated, truth))
-            x, y = (self._inception.features(pictures).numpy() for pictures in crops)
-            self._features.append((x, y))
+        self._features.append((self.fid_features(generated, area), self.fid_features(truth, area)))
+
+    def fid_features(self, frames: NDArray[np.uint8], area: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return what FID looks at [n, 2048] of a clip's frames [T, H, W, 3]; n ≤ T: see MetricsConfig."""
+        total = len(frames)
+        count = total if self.config.fid_frames is None else min(self.config.fid_frames, total)
+        if not count:
+            return np.zeros((0, NUM_FEATURES), np.float32)
+        chosen = np.linspace(0, total - 1, count).round().astype(int)
+        return self._inception.features(area_crops(frames[chosen], area[chosen])).numpy()
+
+    def fid(self, generated: NDArray[np.float32], truth: NDArray[np.float32]) -> float | None:
+        """FID of features [n, 2048] of generated and of true frames; None, with a note, of too few."""
+        counted = len(generated)
+        if min(counted, len(truth)) < 2:
+            self.notes["fid"] = "not computed: fewer than two pictures"
+            return None
+        if counted < ENOUGH:
+            said = f"n = {counted} is too small (below {ENOUGH}): biased upwards, compare equal n only"
+            before = self.notes.get("fid", "")
+            self.notes["fid"] = before if said in before else "; ".join(filter(None, (before, said)))
+        return frechet_distance(generated, truth)
 
     def summarize(self, clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """metrics.json of clips: means over those that have a figure, FID of all, and notes on both."""
@@ -92,30 +109,18 @@ class Metrics:
             for name in ("first_frame", "mean_frame")
         }
         on_truth = mean_figures([clip["joints_on_truth"] for clip in clips], JOINT_FIGURES)
-        fid, counted = self._fid()
+        generated, true = (np.concatenate(features) for features in zip(*self._features, strict=True))
         self._explain(means, clips)
         return {
             **means,
-            "fid": fid,
-            "fid_pictures": counted,
+            "fid": self.fid(generated, true),
+            "fid_pictures": len(generated),
             "baselines": baselines,
             "joints_on_truth": on_truth,
             "clips": list(clips),
             "calibrated": dict(self.calibrated),
             "notes": dict(self.notes),
         }
-
-    def _fid(self) -> tuple[float | None, int]:
-        """Return FID of all remembered frames, and their number."""
-        counted = sum(len(x) for x, _ in self._features)
-        if counted < 2:
-            self.notes["fid"] = "not computed: fewer than two pictures"
-            return None, counted
-        x, y = (np.concatenate(features) for features in zip(*self._features, strict=True))
-        if counted < ENOUGH:
-            said = f"n = {counted} is too small (below {ENOUGH}): biased upwards, compare equal n only"
-            self.notes["fid"] = "; ".join(filter(None, (self.notes.get("fid"), said)))
-        return frechet_distance(x, y), counted
 
     def _explain(self, means: Figures, clips: Sequence[Mapping[str, Any]]) -> None:
         """Note why figures are missing."""

@@ -22,7 +22,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from diffusers.training_utils import EMAModel
-from pytorch_optimizer import Muon
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -31,6 +30,7 @@ from model.clip_context import clip_context
 from model.clip_tensors import FrameTensors, assemble, to_signed
 from model.data import Batch, LeastRecent
 from model.latents import encode_pictures
+from model.muon import Muon
 from model.network import ManiVideoNetwork
 from model.objective import NoisedClips, Objective
 from model.pipeline import ManiVideoPipeline

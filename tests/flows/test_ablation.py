@@ -168,8 +168,12 @@ def ablation(folder: Path) -> Path:
             "memory_estimate": False,
             "threads": 1,
         },
-        "tests": {"seen": "benchmark", "unseen": "benchmark" + UNSEEN},
-        "sampling": {"num_frames": 2, "stride": 8, "num_inference_steps": 1},
+        "tests": {
+            "seen": {"dataset": "benchmark"},
+            "unseen": {"dataset": "benchmark" + UNSEEN},
+            "alone": {"dataset": "benchmark" + UNSEEN, "of": "objects"},
+        },
+        "sampling": {"num_frames": 2, "stride": 2, "num_inference_steps": 1},
         "claims": [{"better": "full", "worse": "controlnet", "test": "seen", "area": "hidden_fingers"}],
     }
     (folder / "ablate.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -183,18 +187,25 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
     arguments = ("ablate", config, "-o", out, "--store", bench.store, "--json")
     measure = ablation_figures.measure_test
 
-    def stop(pipeline: Any, metrics: Any, test: str, mean: Any, run: AblationRun, *rest: Any) -> Any:
+    def stop(pipeline: Any, metrics: Any, test: str, true: Any, run: AblationRun, *rest: Any) -> Any:
         if (run.variant, run.seed, test) == ("full", 1, "unseen"):
             raise RuntimeError("killed")
-        return measure(pipeline, metrics, test, mean, run, *rest)
+        return measure(pipeline, metrics, test, true, run, *rest)
 
     monkeypatch.setattr(ablation_figures, "measure_test", stop)
+    none = CliRunner().invoke(app, [str(argument) for argument in (*arguments, "--so-far")])
+    assert "finished runs: found none" in none.stderr
     stopped = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert stopped.exit_code == 1
-    assert not (out / "results.json").exists()
-    done = [out / name / "seed-0" / "figures.json" for name in ("full", "controlnet")]
+    done = [out / name / "figures.json" for name in ("truth", "full/seed-0", "controlnet/seed-0")]
     trained = out / "full" / "seed-1" / "image" / "model" / "model_index.json"
     before = {path: path.stat().st_mtime_ns for path in (*done, trained)}
+
+    so_far = run(*arguments, "--so-far")
+    assert so_far == json.loads((out / "results.json").read_text())
+    found = {name: it["tests"]["seen"]["object"]["psnr"]["seeds"] for name, it in so_far["variants"].items()}
+    assert {name: len(seeds) for name, seeds in found.items()} == {"full": 1, "controlnet": 1}
+    assert so_far["claims"][0]["verdict"] == "open"
 
     monkeypatch.setattr(ablation_figures, "measure_test", measure)
     results = run(*arguments)
@@ -210,15 +221,22 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
     for name, psnr in true_stills(Store(bench.store), load_config(AblateConfig, config)).items():
         told = results["baselines"][name]["tests"]["seen"]["hand_object"]["psnr"]
         assert told == {"mean": pytest.approx(psnr), "deviation": None, "seeds": [pytest.approx(psnr)]}
+    assert results["baselines"]["truth"]["tests"]["seen"]["hand_object"]["ssim"]["mean"] == pytest.approx(1)
+    assert results["baselines"]["truth"]["tests"]["seen"]["hand_object"]["fid"]["mean"] == pytest.approx(0)
+    assert results["variants"]["full"]["tests"]["alone"]["hand_object"]["fid"]["mean"] > 0
+    assert not results["variants"]["full"]["tests"]["alone"]["hidden_fingers"]["psnr"]["seeds"]
     table = (out / "table.md").read_text()
     rows = ["| variant", "| ---", "| full", "| CDiff", "| true first frame", "| mean training frame"]
-    assert [line.split(" | ")[0] for line in table.splitlines() if line.startswith("|")] == 2 * rows
+    rows.append("| true frames")
+    assert [line.split(" | ")[0] for line in table.splitlines() if line.startswith("|")] == 3 * rows
+    columns = [line.count("hidden fingers") for line in table.splitlines() if line.startswith("| variant")]
+    assert columns == [3, 3, 0]  # objects alone have none
     assert all(f"- {about}: {text}" in table for about, text in results["notes"].items())
     with (out / "table.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 4 * 2 * 3 * 3  # rows, tests, areas, metrics
+        assert len(list(csv.DictReader(file))) == 5 * 3 * 12  # rows, tests, figures
     height, width, _ = read_picture(out / "comparison.png").shape
     assert width > 4 * 192  # layers, truth and both variants
-    assert height > 2 * 192  # a clip of each test
+    assert height > 3 * 192  # a clip of each test
     assert "data:image/png;base64," in (out / "ablation.html").read_text()
     assert not list(out.rglob("checkpoints"))
 
@@ -240,12 +258,13 @@ def test_gains_are_between_runs_of_one_seed(tmp_path: Path) -> None:
     figures = {
         each: {
             "tests": {
-                test: [_clip("a", psnr[each.variant, each.seed]), _clip("b", None)] for test in config.tests
+                test: _test(_clip("a", psnr[each.variant, each.seed]), _clip("b", None))
+                for test in config.tests
             }
         }
         for each in ablation_runs(config, tmp_path)
     }
-    table = tabulate(figures, config)
+    table = tabulate(figures, {"first_frame": figures[next(iter(figures))]}, config)
     (verdict,) = judge(figures, config)
     assert verdict["gain_db"]["seeds"] == [1.0, 1.5]
     assert verdict["seeds_for"] == 2
@@ -271,7 +290,7 @@ def test_a_claim_holds_over_seeds_and_over_objects(
 ) -> None:
     config = load_config(AblateConfig, ablation(tmp_path), [f"seeds={list(range(len(gains)))}"])
     figures = {
-        each: {"tests": {test: _clips(each, gains[each.seed]) for test in config.tests}}
+        each: {"tests": {test: _test(*_clips(each, gains[each.seed])) for test in config.tests}}
         for each in ablation_runs(config, tmp_path)
     }
     (found,) = judge(figures, config)
@@ -327,7 +346,7 @@ def test_shipped_ablations_can_be_read_and_all_variants_built(
     benchmark = load_config(BenchmarkConfig, config.benchmark)
     assert list(config.variants) == variants
     assert len(config.seeds) >= 3
-    assert set(config.tests.values()) == {benchmark.dataset, benchmark.dataset + UNSEEN}
+    assert {test.dataset for test in config.tests.values()} == {benchmark.dataset, benchmark.dataset + UNSEEN}
     for each in ablation_runs(config, tmp_path):
         trained = [stage for stage, _ in stages(each, config)]
         assert {stage.dataset for stage in trained} == {benchmark.dataset}
@@ -344,7 +363,12 @@ def _cube(folder: Path) -> Path:
 
 def _clip(shows: str, psnr: float | None) -> dict[str, Any]:
     figures = {"psnr": psnr, "ssim": psnr and psnr / 100, "lpips": psnr and 1 / psnr}
-    return {"id": "", "shows": shows, "generated": dict.fromkeys(AREAS, figures)}
+    figures |= {"mpjpe": None, "miss_rate": 1.0}
+    return {"id": "", "shows": shows, "areas": dict.fromkeys(AREAS, figures)}
+
+
+def _test(*clips: dict[str, Any]) -> dict[str, Any]:
+    return {"clips": list(clips), "fid": 7.0}
 
 
 def _clips(run: AblationRun, gains: list[float]) -> list[dict[str, Any]]:
@@ -358,7 +382,7 @@ def _clips(run: AblationRun, gains: list[float]) -> list[dict[str, Any]]:
 
 def true_stills(store: Store, config: AblateConfig) -> dict[str, float]:
     """PSNR of the baselines on the seen test's hand-object area."""
-    dataset = Dataset.open(store, config.tests["seen"])
+    dataset = Dataset.open(store, config.tests["seen"].dataset)
     trained = [dataset.read(row, 0, 8, 2).frames for row in dataset.rows("train") if row.has_hands]
     mean = np.rint(np.concatenate(trained).mean(axis=0)).astype(np.uint8)
     windows = [read_clip(dataset, row, config.sampling) for row in dataset.rows("test") if row.has_hands]

@@ -200,6 +200,8 @@ def test_the_whole_way_to_a_person_who_handles_an_object(
     files = json.loads(result.stdout.splitlines()[-1])
     assert VideoFile(Path(files["video"])).num_frames == 2
     assert Path(files["sheet"]).read_bytes().startswith(b"\x89PNG")
+    assert list(files["psnr"]) == ["generated", "image stage alone", "O_B, repeated"]
+    assert files["psnr"]["generated"] != files["psnr"]["image stage alone"]
     assert all(np.isfinite(value) for of in files["psnr"].values() for value in of.values())
     assert [entry["input"] for entry in files["quarantined"]] == ["broken"]
     rows = Manifest.read(Store(tmp_path / "store"), "people").rows

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import pytorch_optimizer
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from model.config import ModelConfig
 from model.data import BatchConfig, Draws, StepBatches
+from model.muon import Muon
 from model.objective import weighted_loss
 from model.pipeline import ManiVideoPipeline, build_pipeline
 from model.start import starting_pipeline
@@ -80,6 +82,21 @@ def test_muon_steps_every_weight_matrix_and_adamw_the_rest(image_config: TrainCo
     assert len(matrices) + len(rest) == len(trained)
     assert all(p.ndim > 1 for p in matrices)
     assert sum(p.numel() for p in matrices) > 0.9 * sum(p.numel() for p in trained.values())
+
+
+@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (8, 4, 3, 3)])
+def test_muon_s_steps_are_the_library_s_but_for_its_bfloat16(shape: tuple[int, ...]) -> None:
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    steps = []
+    for kind in (Muon, pytorch_optimizer.Muon):
+        weight = torch.nn.Parameter(torch.zeros(shape))
+        optimizer = kind([{"params": [weight], "use_muon": True, "lr": 1.0, "weight_decay": 0.0}])
+        weight.grad = gradient.clone()
+        optimizer.step()
+        steps.append(weight.detach())
+    ours, library = steps
+    assert ours.dtype == library.dtype == torch.float32
+    assert 0 < (ours - library).norm() / library.norm() < 0.03  # five rounds in eight bits
 
 
 def test_ctrl_c_is_python_s_own_again_after_training(
