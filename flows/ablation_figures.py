@@ -10,10 +10,10 @@ Letters: T frames, H rows, W columns.
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
 from model.evaluate import baselines, generate, mean_frame, read_clip, with_truth
 from model.figures import PICTURE_FIGURES, Figures, Metrics
+from model.metrics_joints import get_detector
 from model.metrics_weights import ALEXNET, INCEPTION, locate
 from model.pipeline import ManiVideoPipeline
 from render import occlusion
@@ -52,23 +53,6 @@ class MeasuredClip:
     window: ClipWindow  # seven layers
     areas: dict[Area, NDArray[np.bool_]]  # [T, H, W]
     px_per_m: NDArray[np.float32]  # f / z [T, 2, 21]
-
-    @classmethod
-    def read(cls, store: Store, row: ClipRow, test: AblationTest, config: AblateConfig) -> Self:
-        """Read a clip with the areas that its figures are of."""
-        folded, apart = (Dataset.open(store, test.dataset, layers=layers) for layers in (7, 13))
-        window, confidence = (read_clip(it, row, config.sampling) for it in (folded, apart))
-        hidden = hidden_fingers(confidence.confidence)
-        return cls(
-            row,
-            window,
-            {
-                "hand_object": window.mask,
-                "hidden_fingers": dilate(hidden, config.hidden_margin_px),
-                "object": visible_object(confidence.confidence),
-            },
-            folded.joint_px_per_m(row, 0, len(window.frames), config.sampling.stride),
-        )
 
     @property
     def shown_frame(self) -> int:
@@ -102,6 +86,22 @@ def clips_of(test: AblationTest, store: Store, notes: dict[str, str]) -> list[Cl
         row for row in Dataset.open(store, test.dataset).rows("test") if row.has_hands == (test.of == "hands")
     ]
     return with_truth(rows, test.dataset, notes)
+
+
+def read_clips(
+    test: AblationTest, config: AblateConfig, store: Store, notes: dict[str, str]
+) -> Iterator[MeasuredClip]:
+    """Read a test's clips, each with the areas that its figures are of."""
+    folded, apart = (Dataset.open(store, test.dataset, layers=layers) for layers in (7, 13))
+    for row in clips_of(test, store, notes):
+        window, confidence = read_clip(folded, row, config.sampling), read_clip(apart, row, config.sampling)
+        areas: dict[Area, NDArray[np.bool_]] = {
+            "hand_object": window.mask,
+            "hidden_fingers": dilate(hidden_fingers(confidence.confidence), config.hidden_margin_px),
+            "object": visible_object(confidence.confidence),
+        }
+        px_per_m = folded.joint_px_per_m(row, 0, len(window.frames), config.sampling.stride)
+        yield MeasuredClip(row, window, areas, px_per_m)
 
 
 def check_tests(config: AblateConfig, store: Store) -> None:
@@ -171,9 +171,8 @@ def measure_test(
     test = config.tests[name]
     given = Dataset.open(store, test.dataset, layers=pipeline.network.settings.num_layers)
     clips, features = [], []
-    for number, row in enumerate(clips_of(test, store, metrics.notes)):
-        clip = MeasuredClip.read(store, row, test, config)
-        frames = generate(pipeline, read_clip(given, row, config.sampling), config.sampling)
+    for number, clip in enumerate(read_clips(test, config, store, metrics.notes)):
+        frames = generate(pipeline, read_clip(given, clip.row, config.sampling), config.sampling)
         clips.append(clip.measure(metrics, frames))
         features.append(metrics.fid_features(frames, clip.areas["hand_object"]))
         if number < config.shown:
@@ -197,7 +196,7 @@ def measure_truth_where_changed(config: AblateConfig, store: Store, out_dir: Pat
         "calibrated": {
             it.name: locate(it, config.metrics.weights) is not None for it in (ALEXNET, INCEPTION)
         },
-        "detector": Metrics(config.metrics).detector is not None,
+        "detector": get_detector(config.metrics.detector) is not None,
         "code": code_digest(sys.modules[__name__], occlusion, dataset),
     }
     if not changes(folder / STAMP, inputs) and (folder / FIGURES).is_file():
@@ -225,11 +224,9 @@ def measure_truth(
     store: Store,
 ) -> dict[str, dict[str, Any]]:
     """Return a test's figures by row, each in the form of a run's; mean: the mean training frame, if any."""
-    test = config.tests[name]
     clips: dict[str, list[dict[str, Any]]] = {}
     features: dict[str, list[NDArray[np.float32]]] = {}
-    for number, row in enumerate(clips_of(test, store, metrics.notes)):
-        clip = MeasuredClip.read(store, row, test, config)
+    for number, clip in enumerate(read_clips(config.tests[name], config, store, metrics.notes)):
         truth = clip.window.frames
         for shown, frames in {**baselines(truth, mean), TRUTH: truth}.items():
             clips.setdefault(shown, []).append(clip.measure(metrics, frames))

@@ -49,6 +49,8 @@ class Metrics:
         self.config, self.device = config, device
         self.detector = get_detector(config.detector) if detector is None else detector
         self.notes: dict[str, str] = {}
+        if self.detector is None:
+            self.notes["mpjpe"] = "not computed: no hand-joint detector (pip install 'manivideo[mediapipe]')"
         self.calibrated = dict.fromkeys(("psnr", "ssim", "flicker", *JOINT_FIGURES), True)
         nothing = np.zeros((0, NUM_FEATURES), np.float32)
         self._features = [(nothing, nothing)]  # of generated and of true frames
@@ -129,8 +131,8 @@ class Metrics:
         if means["lpips"] is None:
             self.notes["lpips"] = f"not computed: no area, or pictures under {SMALLEST} pixels"
         if self.detector is None:
-            self.notes["mpjpe"] = "not computed: no hand-joint detector (pip install 'manivideo[mediapipe]')"
-        elif means["miss_rate"] is None:
+            return
+        if means["miss_rate"] is None:
             self.notes["mpjpe"] = "not computed: no whole hand is inside the pictures"
         elif means["mpjpe"] is None:
             self.notes["mpjpe"] = "not computed: the detector found no hand"
