@@ -13,7 +13,7 @@ from model.checkpoint import checkpoints, read_position
 from model.run_log import LOSSES, read_losses
 from storage.dataset import Dataset
 from storage.errors import InputError
-from storage.manifest import ClipRow
+from storage.manifest import ClipRow, name_and_version
 from storage.store import Store
 
 
@@ -29,7 +29,7 @@ class TrainingRun:
     @property
     def dataset(self) -> str:
         """Return its dataset's name without a version."""
-        return str(self.settings["dataset"]).partition("@")[0]
+        return name_and_version(self.settings["dataset"])[0]
 
     def rows(self, store: Store) -> list[ClipRow] | None:
         """Return the clips that it drew from; None where its dataset is gone.
@@ -77,14 +77,14 @@ def clips_trained_on(
     """
     seen: set[str] = set()
     notes = {}
-    by = split.rpartition(":")[0]
+    by, own = split.rpartition(":")[0], name_and_version(dataset)[0]
     for name, run in runs.items():
         trained = run.rows(store)
         if trained is None:
             notes[f"{name} stage"] = f"its dataset {run.dataset} is gone: what it was trained on is not known"
             continue
         known = {fact for row in trained for fact in _facts(row, run.dataset, by)}
-        seen |= {row.id for row in rows if known & _facts(row, dataset.partition("@")[0], by)}
+        seen |= {row.id for row in rows if known & _facts(row, own, by)}
     if seen:
         notes["clips trained on"] = f"{len(seen)} of {len(rows)} are not held out: {sorted(seen)}"
     return notes
@@ -100,7 +100,7 @@ def _facts(row: ClipRow, dataset: str, by: str) -> set[tuple[str, ...]]:
 
 def _version(run_dir: Path, settings: Mapping[str, Any]) -> str | None:
     """Return the version of the dataset that a run was trained on, if it is said anywhere."""
-    named = str(settings["dataset"]).partition("@")[2]
+    named = name_and_version(settings["dataset"])[1]
     if named:
         return named
     if (run_dir / STAMP).is_file():

@@ -5,7 +5,7 @@ It survives other names, formats, encodings and textures, another world frame or
 Letters: T frames, F faces, H rows, W columns; P points.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,18 +84,32 @@ def picture_signatures(frames: NDArray[np.uint8]) -> tuple[Signature, ...]:
 
 def groups(signatures: Mapping[str, Iterable[Signature]]) -> dict[str, str]:
     """Name each thing's group by the first of its names: what is alike is in one, if through others."""
-    joined = DisjointSet(signatures)
+    sets: DisjointSet[str] = DisjointSet(signatures)
     for kind, tolerance in TOLERANCES.items():
         first: dict[tuple[float, ...], str] = {}
         for name, its in signatures.items():
             for signature in its:
                 if signature.kind == kind:
-                    joined.merge(name, first.setdefault(signature.values, name))
+                    sets.merge(name, first.setdefault(signature.values, name))
         names, vectors = list(first.values()), np.array(list(first))
         if len(names) > 1:
             for a, b in cKDTree(vectors).query_pairs(tolerance, p=np.inf):
-                joined.merge(names[a], names[b])
-    firsts = {min(members): members for members in joined.subsets()}
+                sets.merge(names[a], names[b])
+    return _named(sets)
+
+
+def joined(marks: Mapping[str, Iterable[Hashable]]) -> dict[str, str]:
+    """Name each thing's group alike: what has a mark in common is in one, if through others."""
+    sets: DisjointSet[str] = DisjointSet(marks)
+    first: dict[Hashable, str] = {}
+    for name, its in marks.items():
+        for mark in its:
+            sets.merge(name, first.setdefault(mark, name))
+    return _named(sets)
+
+
+def _named(sets: DisjointSet) -> dict[str, str]:
+    firsts = {min(members): members for members in sets.subsets()}
     return {name: first for first, members in firsts.items() for name in members}
 
 

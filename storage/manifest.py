@@ -158,10 +158,16 @@ def read_or_new(store: Store, name: str) -> Manifest:
     return Manifest.read(store, name) if is_there else Manifest(name)
 
 
+def name_and_version(name: str) -> tuple[str, str | None]:
+    """Take `name@version` apart; None where no version is named."""
+    dataset, at, version = name.partition("@")
+    return dataset, version if at else None
+
+
 def manifest_name(name: str) -> str:
     """Return the file of a dataset's manifest, or of its version `name@version`, below its store's root."""
-    dataset, at, version = name.partition("@")
-    if not dataset or (at and not version) or "/" in name or name.startswith("."):
+    dataset, version = name_and_version(name)
+    if not dataset or version == "" or "/" in name or name.startswith("."):
         raise InputError(f"dataset name {name!r}: wanted a plain name", code="unsafe-name")
     return f"{DATASETS}/{dataset}/{version}.jsonl" if version else f"{DATASETS}/{dataset}.jsonl"
 
@@ -213,7 +219,7 @@ def _parse(data: bytes, root: str, name: str) -> Manifest:
         version = _version(f"{text}\n" for text, line in zip(texts, lines, strict=True) if "clip" in line)
         if version != lines[0]["version"]:
             wanted = lines[0]["version"]
-            copy = manifest_name(f"{name.partition('@')[0]}@{wanted}")
+            copy = manifest_name(f"{name_and_version(name)[0]}@{wanted}")
             message = f"{file}: version: found clips of {version}, wanted those of {wanted} (copy: {copy})"
             raise InputError(message, code="manifest")
         rows = tuple(ClipRow.from_json(line["clip"]) for line in lines if "clip" in line)

@@ -1,7 +1,8 @@
 """Splits of a dataset by sequence, by unseen object and by unseen participant, near-duplicates on one side.
 
 A split is a function of the dataset's clips alone: in whatever order they came, the same are split alike.
-What is drawn is drawn for a group (a session or object with all that is like it), by the first of its names.
+What is drawn is drawn for a group, by the first of its names: a session or object with all that is like it,
+a participant with all others of whom there is a take like one of theirs.
 """
 
 from collections import defaultdict
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from storage.digests import digest_bytes
-from storage.likeness import Signature, groups
+from storage.likeness import Signature, groups, joined
 
 if TYPE_CHECKING:
     from storage.manifest import ClipRow
@@ -48,25 +49,50 @@ class SplitBasis:
 def with_splits(rows: Sequence["ClipRow"]) -> tuple["ClipRow", ...]:
     """Return the rows with their splits, and why; those without a basis stay as they are."""
     based = [row for row in rows if row.basis is not None]
-    sessions = groups(_takes(based))
-    objects = groups({entry.geometry: [entry.shape] for row in based for entry in _objects(row)})
-    fixed = _fixed_splits(based, sessions)
-    drawn = _draws(based, sessions, objects)
-    done = {row.id: _split(row, sessions[row.session], fixed, objects, drawn) for row in based}
+    of = _groups(based)
+    fixed = _fixed_splits(based, of.sessions)
+    drawn = _draws(based, of)
+    done = {row.id: _split(row, of, fixed, drawn) for row in based}
     return tuple(done.get(row.id, row) for row in rows)
 
 
-def _draws(
-    rows: Iterable["ClipRow"], sessions: Mapping[str, str], objects: Mapping[str, str]
-) -> dict[str, str]:
-    """Draw what has to be on one side: groups of sessions, of objects, participants.
+@dataclass(frozen=True)
+class _Groups:
+    """The group of each, by the first of its names."""
+
+    sessions: Mapping[str, str]
+    objects: Mapping[str, str]  # by geometry
+    participants: Mapping[str, str]
+
+
+def _groups(rows: Sequence["ClipRow"]) -> _Groups:
+    """Group what has to be on one side.
+
+    Sessions of an object alone are alike where their shapes are; people who show one object share no take.
+    """
+    takes = groups(_takes(rows))
+    shapes = groups(_shapes(rows))
+    people: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.participant:
+            people[row.participant].add(takes[row.session])
+    return _Groups(
+        sessions=joined({name: [("take", takes[name]), ("shape", shapes[name])] for name in takes}),
+        objects=groups({entry.geometry: [entry.shape] for row in rows for entry in _objects(row)}),
+        participants=joined(people),
+    )
+
+
+def _draws(rows: Iterable["ClipRow"], of: _Groups) -> dict[str, str]:
+    """Draw what has to be on one side: groups of sessions, of objects, of participants.
 
     Their rows may have come with different fractions; the largest is everyone's.
     """
     fractions: defaultdict[str, float] = defaultdict(float)
     for row in rows:
         assert row.basis is not None
-        names = {sessions[row.session], _person(row), *(objects[entry.geometry] for entry in _objects(row))}
+        names = {of.sessions[row.session], *(of.objects[entry.geometry] for entry in _objects(row))}
+        names |= {_person(of.participants[row.participant])} if row.participant else set()
         for name in names:
             fractions[name] = max(fractions[name], row.basis.test_fraction)
     return {name: draw(name, fraction) for name, fraction in fractions.items()}
@@ -79,26 +105,21 @@ def draw(name: str, test_fraction: float) -> str:
 
 
 def _split(
-    row: "ClipRow",
-    group: str,
-    fixed: Mapping[str, Mapping[str, str]],
-    objects: Mapping[str, str],
-    drawn: Mapping[str, str],
+    row: "ClipRow", of: _Groups, fixed: Mapping[str, Mapping[str, str]], drawn: Mapping[str, str]
 ) -> "ClipRow":
     """Return a row with its three splits; `fixed` has each group's sessions whose source fixes a split."""
-    basis = row.basis
+    basis, group = row.basis, of.sessions[row.session]
     assert basis is not None
     by_sequence, why = _by_sequence(row, group, fixed.get(group, {}), drawn)
     reasons = {"sequence": why}
-    its = [objects[entry.geometry] for entry in basis.objects]
+    its = [of.objects[entry.geometry] for entry in basis.objects]
     held_out = [name for name in its if drawn[name] == "test"]
     if its:
         by_object = "test" if held_out else "train"
         reasons["object"] = f"drawn for the shape {(held_out or its)[0][:12]}"
     else:
         by_object, reasons["object"] = drawn[group], f"no object: drawn for {group}"
-    by_participant = drawn[_person(row)] if row.participant else ""
-    reasons["participant"] = f"drawn for {row.participant}" if row.participant else "not known"
+    by_participant, reasons["participant"] = _by_participant(row.participant, of.participants, drawn)
     return replace(
         row, split=by_sequence, object_split=by_object, participant_split=by_participant, why=reasons
     )
@@ -122,15 +143,30 @@ def _by_sequence(
     return drawn[group], why
 
 
+def _by_participant(participant: str, people: Mapping[str, str], drawn: Mapping[str, str]) -> tuple[str, str]:
+    """Return a row's split by participant, and why."""
+    if not participant:
+        return "", "not known"
+    group = people[participant]
+    why = f"drawn for {group}" if group == participant else f"drawn with {group}, by near-duplicate takes"
+    return drawn[_person(group)], why
+
+
 def _takes(rows: Iterable["ClipRow"]) -> dict[str, set[Signature]]:
-    """Return each session's signatures; a clip of an object alone is a take of that object's shape."""
+    """Return the signatures of each session's takes."""
     takes: defaultdict[str, set[Signature]] = defaultdict(set)
     for row in rows:
         assert row.basis is not None
         takes[row.session].update(row.basis.takes)
-        if row.source == "object":
-            takes[row.session].update(entry.shape for entry in row.basis.objects)
     return takes
+
+
+def _shapes(rows: Iterable["ClipRow"]) -> dict[str, set[Signature]]:
+    """Return each session's shapes where it shows objects alone, nothing of the others."""
+    shapes: defaultdict[str, set[Signature]] = defaultdict(set)
+    for row in rows:
+        shapes[row.session].update(entry.shape for entry in _objects(row) if row.source == "object")
+    return shapes
 
 
 def _fixed_splits(rows: Iterable["ClipRow"], sessions: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -144,8 +180,8 @@ def _fixed_splits(rows: Iterable["ClipRow"], sessions: Mapping[str, str]) -> dic
     return fixed
 
 
-def _person(row: "ClipRow") -> str:
-    return f"participant {row.participant}"
+def _person(participant: str) -> str:
+    return f"participant {participant}"
 
 
 def _objects(row: "ClipRow") -> tuple[ObjectIdentity, ...]:

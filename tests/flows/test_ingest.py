@@ -291,15 +291,17 @@ def test_nothing_is_pruned_while_it_is_not_known_which_sessions_were_given(
 def test_a_take_recorded_again_under_another_name_follows_the_one_that_is_held_out(
     tmp_path: Path, config: IngestConfig, store: Store
 ) -> None:
-    """The copy has another name, another encoding of its videos and another texture on its object."""
+    """The copy has another name, participant, encoding of its videos and texture on its object."""
     rng, clip = np.random.default_rng(0), still_clip("held-out")
     bending = rng.uniform(0, 0.5, 48).astype(np.float32) * np.linspace(0, 1, NUM_FRAMES)[:, None]
     hands = {side: replace(hand, pose=bending.astype(np.float32)) for side, hand in clip.hands.items()}
     box = replace(clip.objects[0].mesh, colors=clip.objects[0].mesh.colors * np.float32(0.5))
     other = replace(hands["right"], pose=hands["right"].pose[::-1])
     takes = {
-        "held-out": replace(clip, hands=hands, split="test"),
-        "copy": replace(clip, id="copy", hands=hands, objects=(replace(clip.objects[0], mesh=box),)),
+        "held-out": replace(clip, hands=hands, split="test", participant="ann"),
+        "copy": replace(
+            clip, id="copy", hands=hands, objects=(replace(clip.objects[0], mesh=box),), participant="bob"
+        ),
         "another": replace(clip, id="another", hands={"right": replace(other, pose=2 * other.pose)}),
     }
     for grey, (name, take) in enumerate(takes.items()):
@@ -312,6 +314,8 @@ def test_a_take_recorded_again_under_another_name_follows_the_one_that_is_held_o
         "near-duplicate of held-out, whose source fixes it"
     }
     assert len({row.object_split for row in rows}) == 1
+    people = {row.participant: (row.participant_split, row.why["participant"]) for row in rows}
+    assert people["bob"] == (people["ann"][0], "drawn with ann, by near-duplicate takes")
 
 
 def test_a_human_video_is_known_again_mirrored_and_encoded_anew(

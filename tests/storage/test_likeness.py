@@ -14,6 +14,7 @@ from storage.likeness import (
     TOLERANCES,
     Signature,
     groups,
+    joined,
     picture_signatures,
     shape_signature,
     take_signatures,
@@ -187,3 +188,9 @@ def test_groups_join_through_others_and_kinds_stay_apart() -> None:
     shapes["other"] = [Signature("hands", (0.0, 0.0))]
     shapes["none"] = []
     assert groups(shapes) == {**dict.fromkeys("cab", "a"), "far": "far", "other": "other", "none": "none"}
+
+
+def test_what_has_a_mark_in_common_is_one_group_if_through_others() -> None:
+    marks = {"c": [1, 2], "a": [3], "b": [2, 3], "far": [4], "none": []}
+    assert joined(marks) == {**dict.fromkeys("cab", "a"), "far": "far", "none": "none"}
+    assert joined({}) == {}

@@ -13,6 +13,7 @@ from storage.manifest import (
     ClipRow,
     Manifest,
     Quarantined,
+    name_and_version,
     read_or_new,
     update,
 )
@@ -98,6 +99,13 @@ def test_unknown_dataset_names_those_there_are(store: Store) -> None:
     for name in ("../x", "", "@1", "x@", ".x"):
         with pytest.raises(InputError, match="plain name"):
             Manifest(name).write(store)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"), [("a", ("a", None)), ("a@b", ("a", "b")), ("a@", ("a", "")), ("a@b@c", ("a", "b@c"))]
+)
+def test_a_dataset_s_name_ends_at_the_first_at_sign(name: str, parts: tuple[str, str | None]) -> None:
+    assert name_and_version(name) == parts
 
 
 @pytest.mark.parametrize("damage", [lambda clips: clips[:-1], lambda clips: [clips[0], *clips]])

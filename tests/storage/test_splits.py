@@ -6,6 +6,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 
 from storage.likeness import TOLERANCES, Signature
 from storage.manifest import ClipRow, Manifest
@@ -61,6 +64,7 @@ def test_no_sequence_object_or_near_duplicate_leaks(rows: list[ClipRow]) -> None
 
 
 def test_order_and_history_do_not_matter(rows: list[ClipRow]) -> None:
+    rows = [replace(row, participant=f"person of {row.session}") for row in rows]
     together = Manifest("x").updated(rows, [], sessions=[])
     backwards = Manifest("x").updated(rows[::-1], [], sessions=[])
     assert backwards.version == together.version
@@ -134,6 +138,60 @@ def test_participants_are_split_where_they_are_known() -> None:
     assert done[-1].participant_split == ""
 
 
+# Of each take its number, which copy of it this is (first and last are alike through others), and whose.
+TAKES = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 4), st.sampled_from(["", *"abcdef"])), max_size=16
+)
+
+
+def sessions_of(takes: list[tuple[int, int, str]]) -> list[ClipRow]:
+    """A session of each take."""
+    return [
+        replace(row(f"s{k}", number, None, copy), participant=participant)
+        for k, (number, copy, participant) in enumerate(takes)
+    ]
+
+
+@given(TAKES)
+def test_no_near_duplicate_leaks_between_participants(takes: list[tuple[int, int, str]]) -> None:
+    done = with_splits(sessions_of(takes))
+    for one, other in combinations([row for row in done if row.participant], 2):
+        if one.participant == other.participant or near(one.basis.takes[0], other.basis.takes[0]):
+            assert one.participant_split == other.participant_split, (one.participant, other.participant)
+
+
+@given(TAKES)
+def test_participants_with_near_duplicate_takes_are_drawn_by_the_first_of_their_names(
+    takes: list[tuple[int, int, str]],
+) -> None:
+    done = with_splits(sessions_of(takes))
+    linked = [
+        [near(a.basis.takes[0], b.basis.takes[0]) or "" != a.participant == b.participant for b in done]
+        for a in done
+    ]
+    labels = connected_components(np.array(linked))[1] if done else []
+    for label, clip in zip(labels, done, strict=True):
+        names = {other.participant for other, its in zip(done, labels, strict=True) if its == label} - {""}
+        first = min(names, default="")
+        told = {first: f"drawn for {first}", "": "not known"}
+        why = told.get(clip.participant, f"drawn with {first}, by near-duplicate takes")
+        split = draw(f"participant {first}", HALF) if clip.participant else ""
+        assert (clip.participant_split, clip.why["participant"]) == (split, why)
+
+
+@given(st.lists(st.sampled_from("abcdef"), max_size=12), st.sampled_from(["hoi", "object"]))
+def test_participants_without_near_duplicate_takes_are_drawn_by_name_whatever_object_they_show(
+    participants: list[str], source: str
+) -> None:
+    clips = [
+        replace(row(f"s{k}", k, identity(7, copy=k % 2)), participant=participant, source=source)
+        for k, participant in enumerate(participants)
+    ]
+    for clip in with_splits(clips):
+        assert clip.participant_split == draw(f"participant {clip.participant}", HALF)
+        assert clip.why["participant"] == f"drawn for {clip.participant}"
+
+
 def test_a_clip_of_an_object_alone_is_split_with_what_has_its_shape() -> None:
     clips = [
         replace(r, source="object", basis=replace(r.basis, takes=()))
@@ -153,6 +211,19 @@ def test_what_came_with_different_fractions_is_still_on_one_side() -> None:
     sides = {k: {r.object_split for r in done if r.session.endswith(f" {k}")} for k in range(40)}
     assert all(len(side) == 1 for side in sides.values())
     assert set.union(*sides.values()) == {"train", "test"}
+
+
+def test_participants_with_near_duplicate_takes_have_the_largest_fraction_of_all() -> None:
+    clips = [
+        replace(each, participant=name, basis=replace(each.basis, test_fraction=fraction))
+        for k in range(20)
+        for copy, (name, fraction) in enumerate([(f"{k} first", 0.0), (f"{k} second", HALF)])
+        for each in [row(f"session of {name}", k, None, copy)]
+    ]
+    done = with_splits(clips)
+    sides = [{r.participant_split for r in done if r.participant.startswith(f"{k} ")} for k in range(20)]
+    assert sides == [{draw(f"participant {k} first", HALF)} for k in range(20)]
+    assert set.union(*sides) == {"train", "test"}
 
 
 def test_three_in_a_hundred_are_held_out_by_default() -> None:
