@@ -71,12 +71,12 @@ def evaluate(
 ) -> EvaluationResult:
     """Generate each row's clip and compare; `on_clip` takes the pictures, which are not kept.
 
+    rows: one or more, all `with_truth`: motion alone has nothing to be compared with.
     metrics: measures the clips; None: as MetricsConfig says by default.
-    Rows of motion alone have nothing to be compared with: a note counts and names them; InputError where no
-    others are left.
     """
+    assert rows
+    assert all(row.frames_key is not None for row in rows)
     metrics = metrics or Metrics(MetricsConfig(), pipeline._execution_device)
-    rows = with_truth(rows, dataset.manifest.name, metrics.notes)
     mean = mean_frame(dataset, dataset.rows(config.train_split), config.mean_frames_per_clip)
     figures = []
     for number, row in enumerate(rows):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.config import ModelConfig
-from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, mean_frame
+from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, mean_frame, with_truth
 from model.figures import Metrics, MetricsConfig
 from model.metrics import masked_psnr
 from model.pipeline import ManiVideoPipeline, build_pipeline
@@ -98,16 +98,14 @@ def test_a_clip_without_an_area_is_generated_but_has_no_figures(
     assert "human0/cam0" in metrics["notes"]["psnr"]
 
 
-def test_motion_alone_is_left_out_and_counted(pipeline: ManiVideoPipeline, dataset: Dataset) -> None:
+def test_motion_alone_is_left_out_and_counted(dataset: Dataset) -> None:
     filmed, other = dataset.rows("test")
     alone = replace(other, frames_key=None)
-    metrics = evaluate(pipeline, dataset, [alone, filmed], CONFIG, None, Metrics(QUICK)).metrics
-    assert [clip["id"] for clip in metrics["clips"]] == [filmed.id]
-    note = metrics["notes"][f"clips of {dataset.manifest.name}"]
-    assert note.startswith("1 of 2 left out")
-    assert alone.id in note
+    notes: dict[str, str] = {}
+    assert with_truth([alone, filmed], "toy", notes) == [filmed]
+    assert notes == {"clips of toy": f"1 of 2 left out, as motion alone has no truth: ['{alone.id}']"}
     with pytest.raises(InputError, match=rf"no.* with true frames; motion alone: \['{alone.id}'\]"):
-        evaluate(pipeline, dataset, [alone], CONFIG)
+        with_truth([alone], "toy", notes)
 
 
 def test_motion_alone_cannot_be_watched_while_training(dataset: Dataset) -> None:
@@ -118,11 +116,9 @@ def test_motion_alone_cannot_be_watched_while_training(dataset: Dataset) -> None
             chosen_row(watched, config)
 
 
-def test_no_clips_is_an_error_and_a_perfect_copy_has_no_psnr(
-    pipeline: ManiVideoPipeline, dataset: Dataset
-) -> None:
+def test_no_clips_is_an_error_and_a_perfect_copy_has_no_psnr() -> None:
     with pytest.raises(InputError, match="toy: clips to evaluate: found none"):
-        evaluate(pipeline, dataset, [], CONFIG)
+        with_truth([], "toy", {})
     frames, area = np.zeros((2, 16, 16, 3), np.uint8), np.ones((2, 16, 16), bool)
     perfect = Metrics(MetricsConfig()).compare(frames, frames, area)
     assert perfect == {"psnr": None, "ssim": pytest.approx(1.0), "lpips": None, "flicker": 0.0}
