@@ -27,6 +27,7 @@ LAYER_COLORS = {
 EMPTY = 24  # grey level of a pixel that nothing covers
 LABEL_HEIGHT = 22  # pixels
 GAP = 4  # pixels between panels
+EDGE = 72  # grey level between the cells of a panel, which tells them apart where they are empty
 
 
 def composite_picture(normals: NDArray[np.float32], confidence: NDArray[np.float32]) -> Picture:
@@ -72,34 +73,41 @@ def labelled(picture: Picture, label: str) -> Picture:
     return np.concatenate([np.asarray(strip), picture])
 
 
-def row(panels: Sequence[Picture]) -> Picture:
-    """Put panels side by side; shorter ones are filled up below."""
+def row(panels: Sequence[Picture], grey: int = 0) -> Picture:
+    """Put panels side by side with `grey` between; shorter ones are filled up below."""
     height = max(panel.shape[0] for panel in panels)
-    padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, GAP), (0, 0))) for panel in panels]
+    padded = [
+        np.pad(panel, ((0, height - panel.shape[0]), (0, GAP), (0, 0)), constant_values=grey)
+        for panel in panels
+    ]
     return np.concatenate(padded, axis=1)[:, :-GAP]
 
 
-def column(panels: Sequence[Picture]) -> Picture:
-    """Put panels below one another; narrower ones are filled up on the right."""
+def column(panels: Sequence[Picture], grey: int = 0) -> Picture:
+    """Put panels below one another with `grey` between; narrower ones are filled up on the right."""
     width = max(panel.shape[1] for panel in panels)
-    padded = [np.pad(panel, ((0, GAP), (0, width - panel.shape[1]), (0, 0))) for panel in panels]
+    padded = [
+        np.pad(panel, ((0, GAP), (0, width - panel.shape[1]), (0, 0)), constant_values=grey)
+        for panel in panels
+    ]
     return np.concatenate(padded)[:-GAP]
 
 
 def layers_panel(normals: NDArray[np.float32], confidence: NDArray[np.float32], height: int) -> Picture:
     """Show one frame's seven layers and their composite as two rows of four cells; `height` in pixels."""
-    cell = (height - GAP) // 2
-    cells = [resized(normals_picture(normals[layer]), cell) for layer in Layer]
-    cells.append(resized(composite_picture(normals, confidence), cell))
-    return column([row(cells[:4]), row(cells[4:])])
+    pictures = [normals_picture(normals[layer]) for layer in Layer]
+    return _cells([*pictures, composite_picture(normals, confidence)], height)
 
 
 def confidence_panel(normals: NDArray[np.float32], confidence: NDArray[np.float32], height: int) -> Picture:
     """Show one frame's confidence maps [L, H, W] in the cells of `layers_panel`, the nearest's last."""
-    cell = (height - GAP) // 2
     maps = [*(confidence[layer] for layer in Layer), confidence.max(axis=0)]
-    cells = [resized(confidence_picture(part), cell) for part in maps]
-    return column([row(cells[:4]), row(cells[4:])])
+    return _cells([confidence_picture(part) for part in maps], height)
+
+
+def _cells(pictures: Sequence[Picture], height: int) -> Picture:
+    cells = [resized(picture, (height - GAP) // 2) for picture in pictures]
+    return column([row(cells[:4], EDGE), row(cells[4:], EDGE)], EDGE)
 
 
 def comparison_frames(

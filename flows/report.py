@@ -22,7 +22,8 @@ MOST_CLIPS = 40  # with pictures: about 0.5 MB each
 NAMES = ("psnr", "ssim", "lpips", "fid", "flicker", "mpjpe", "mpjpe_mm", "miss_rate")
 HIGHER_IS_BETTER = ("psnr", "ssim")
 CURVE_BINS = 200
-CURVE_WIDTH, CURVE_HEIGHT = 800, 240  # viewBox of the template's picture
+CURVE_WIDTH, CURVE_HEIGHT = 800, 240  # viewBox of the template's picture; report.css has its height in pixels
+CURVE_MARGIN = 10  # above and below: half a line of the labels beside it
 LIBRARIES = ("manivideo", "torch", "diffusers", "numpy", "zarr", "prefect")
 
 
@@ -108,7 +109,8 @@ def _curve(stage: str, losses: Sequence[float]) -> dict[str, Any]:
     heights = np.log(np.maximum(means, 1e-12))
     low, high = float(heights.min()), float(heights.max())
     x = np.linspace(0, CURVE_WIDTH, len(means))
-    y = CURVE_HEIGHT - 10 - (heights - low) / max(high - low, 1e-9) * (CURVE_HEIGHT - 20)
+    share = (heights - low) / max(high - low, 1e-9)
+    y = CURVE_HEIGHT - CURVE_MARGIN - share * (CURVE_HEIGHT - 2 * CURVE_MARGIN)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     return {
         "stage": stage,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from flows.pictures import Picture, confidence_panel, layers_panel, resized, row
+from flows.pictures import Picture, confidence_panel, layers_panel, over_grey, resized, row
 from model.evaluate import GeneratedClip
 from storage.dataset import ClipWindow
 
@@ -69,7 +69,7 @@ def clip_sprites(clip: GeneratedClip, window: ClipWindow, fps: float) -> ClipSpr
             label: sprite([draw(window.normals[i], window.confidence[i], PANEL_ROWS) for i in numbers])
             for label, draw in panels.items()
         },
-        still=sprite([row([resized(view, PANEL_ROWS // 2) for view in window.views[..., :3]])]),
+        still=sprite([row([resized(view, PANEL_ROWS // 2) for view in over_grey(window.views)])]),
     )
 
 

@@ -18,7 +18,7 @@ from tests.model.training.conftest import OVERRIDES, TINY, write_toy
 CONFIG = EvaluationConfig(
     dataset="toy",
     max_clips=1,
-    sampling={"num_frames": 2, "num_inference_steps": 1},
+    sampling={"num_frames": 2, "num_inference_steps": 1, "seed": 7},
     metrics={"fid_frames": 0, "detector": "none"},
 )
 
@@ -56,6 +56,7 @@ def test_at_most_so_many_clips_are_evaluated_of_those_that_have_true_frames(
     assert [clip["id"] for clip in metrics["clips"]] == ["held1/cam0"]
     told = "1 of 2 left out, as motion alone has no truth: ['held0/cam0']"
     assert metrics["notes"]["clips of toy"] == told
+    assert "seed: 7" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_split_of_motion_alone_cannot_be_evaluated(model: Path, store: Store, tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 import numpy as np
 
 from flows.pictures import (
+    EDGE,
     EMPTY,
+    GAP,
     LAYER_COLORS,
     comparison_frames,
     composite_picture,
+    confidence_panel,
     confidence_picture,
+    layers_panel,
     normals_picture,
 )
 from render.scene import Layer
@@ -35,6 +39,16 @@ def test_normals_and_confidence_keep_their_meaning() -> None:
     assert tuple(normals_picture(normals[Layer.OBJECT])[0, 0]) == (128, 128, 255)
     assert confidence_picture(confidence[Layer.THUMB])[0, 0, 0] == 230
     assert confidence_picture(confidence[Layer.THUMB])[0, 1, 0] == 0
+
+
+def test_cells_of_a_panel_are_told_apart_even_where_they_are_empty() -> None:
+    normals, confidence = (np.zeros_like(array) for array in two_layers())
+    for panel in (layers_panel(normals, confidence, 196), confidence_panel(normals, confidence, 196)):
+        cell = 96 * 6 // 4
+        assert panel.shape == (196, 4 * cell + 3 * GAP, 3)
+        assert {tuple(panel[row, cell]) for row in (0, 100, 195)} == {(EDGE, EDGE, EDGE)}
+        assert tuple(panel[97, 0]) == (EDGE, EDGE, EDGE)
+        assert panel[0, 0, 0] < EDGE
 
 
 def test_comparison_has_a_column_for_layers_and_one_for_each_video() -> None:

@@ -1,5 +1,6 @@
 """The page stands alone and says what it was given."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from flows.pictures import Picture
 from flows.report import Report, write_report
-from flows.sprites import MOST_FRAMES, clip_sprites, sprite
+from flows.sprites import MOST_FRAMES, Sprite, clip_sprites, sprite
 from model.evaluate import GeneratedClip
 from storage.dataset import ClipWindow
 from storage.manifest import ClipRow
@@ -65,7 +68,7 @@ def test_a_falling_loss_falls_in_the_picture(page: str) -> None:
     assert points
     heights = [float(point.split(",")[1]) for point in points[1].split()]
     assert heights == sorted(heights)  # svg's y grows downwards
-    assert "step 500" in page
+    assert "500 steps" in page
 
 
 def test_a_sprite_is_about_square_whatever_its_frames_are() -> None:
@@ -75,10 +78,12 @@ def test_a_sprite_is_about_square_whatever_its_frames_are() -> None:
 
 
 def test_a_long_or_large_clip_is_thinned_and_shrunk() -> None:
-    frames, t = np.zeros((200, 300, 300, 3), np.uint8), 200
+    t, levels = 200, np.arange(200)
+    frames = np.broadcast_to(levels.astype(np.uint8)[:, None, None, None], (t, 300, 300, 3))
+    nearness = (levels / 255).astype(np.float32)[:, None, None, None]
     window = ClipWindow(
         normal_steps=np.zeros((t, 7, 8, 8, 3), np.int8),
-        confidence=np.zeros((t, 7, 8, 8), np.float32),
+        confidence=np.broadcast_to(nearness, (t, 7, 8, 8)),
         frames=frames,
         mask=np.ones((t, 300, 300), bool),
         background=frames[0],
@@ -92,3 +97,18 @@ def test_a_long_or_large_clip_is_thinned_and_shrunk() -> None:
     assert (shown.numbers[0], shown.numbers[-1]) == (0, 199)
     assert shown.fps == pytest.approx(20.0 * MOST_FRAMES / 200)
     assert shown.videos["truth"].height == 256
+    for part in (
+        *shown.videos.values(),
+        shown.panels["confidence"],
+    ):  # each shows the frames that are numbered
+        found = [frame[20, 20, 0] for frame in frames_of(part, MOST_FRAMES)]
+        assert np.abs(np.subtract(found, shown.numbers)).max() <= 2
+    (still,) = frames_of(shown.still, 1)
+    assert np.abs(still[20, 20] - 127.0).max() <= 2  # where the object is not, whatever colour stands there
+
+
+def frames_of(part: Sprite, count: int) -> list[Picture]:
+    """Take a sprite apart."""
+    sheet = np.asarray(Image.open(io.BytesIO(part.webp)).convert("RGB"))
+    rows = [np.split(row, part.columns, axis=1) for row in np.split(sheet, len(sheet) // part.height)]
+    return [frame for row in rows for frame in row][:count]
