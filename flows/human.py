@@ -118,10 +118,10 @@ def compare(
 
 def sheet(window: ClipWindow, videos: Mapping[str, NDArray[np.uint8]]) -> Picture:
     """Some frames of videos [T, H, W, 3], each beside what it is made of."""
-    truth = next(reversed(videos.values()))
-    skeleton = np.zeros_like(truth) if window.skeleton is None else window.skeleton
+    any_video = next(iter(videos.values()))
+    skeleton = np.zeros_like(any_video) if window.skeleton is None else window.skeleton
     lines = []
-    for index in np.linspace(0, len(truth) - 1, SHOWN).round().astype(int):
+    for index in np.linspace(0, len(any_video) - 1, SHOWN).round().astype(int):
         layers = composite_picture(window.normals[index], window.confidence[index])
         panels = {
             "O_B": window.background,

@@ -155,8 +155,8 @@ def human(config: HumanConfig, store: Path | str, out_dir: Path) -> HumanResult:
         models["image stage alone"] = (config.human.init_from, out_dir / "person_image_stage.mp4")
     for generator, video in models.values():
         generate_motion(generator, motion, config.generate, store, video)
-    videos = {name: video for name, (_, video) in models.items()}
-    made = humans.compare(motion, videos, config.generate, Store(store), out_dir / "person_sheet.png")
+    generated = {name: video for name, (_, video) in models.items()}
+    made = humans.compare(motion, generated, config.generate, Store(store), out_dir / "person_sheet.png")
     return replace(made, quarantined=ingested.quarantined)
 
 
