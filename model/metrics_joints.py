@@ -4,6 +4,7 @@ Joints: wrist, then thumb, index, middle, ring, little, each from the palm to th
 Letters: T frames, J = 21 joints; hands are left, right. Pixels are (column, row).
 """
 
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, Protocol
@@ -72,16 +73,17 @@ class MediapipeDetector:
         joints = np.full((len(frames), 2, NUM_JOINTS, 2), np.nan, np.float32)
         # It names hands as in a mirror.
         sides = {"Right": 0, "Left": 1}
-        with Hands(static_image_mode=True, max_num_hands=2) as hands:
+        with Hands(static_image_mode=True, max_num_hands=2) as hands, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "SymbolDatabase.GetPrototype", UserWarning)  # MediaPipe's call
             for found, frame in zip(joints, frames, strict=True):
                 result = hands.process(np.ascontiguousarray(frame))
                 kinds = [handedness.classification[0] for handedness in result.multi_handedness or ()]
                 pairs = zip(kinds, result.multi_hand_landmarks or (), strict=True)
                 for kind, marks in sorted(pairs, key=lambda pair: pair[0].score):
-                    corners = np.array(
-                        [(mark.x, mark.y) for mark in marks.landmark]
-                    )  # (0, 0): top left corner
-                    found[sides[kind.label]] = corners * (width, height) - 0.5
+                    # Shares of the size. It cuts hands out by OpenCV's warp, so that share · size is a whole
+                    # number at a pixel's centre, not at its edge.
+                    shares = np.array([(mark.x, mark.y) for mark in marks.landmark])
+                    found[sides[kind.label]] = shares * (width, height)
         return joints
 
 

@@ -81,7 +81,7 @@ def load_or_randomize(network: nn.Module, weights: PublicWeights, config: Metric
     if path is None:
         randomize(network, RANDOM_SEED)
         return False
-    # BatchNorm's count of training steps is in no file of that time, and means nothing here.
+    # BatchNorm's count of training steps is in some files only, and means nothing here.
     wanted = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
     given = {key: value for key, value in read_file(path).items() if key in wanted}
     check_names(str(path), given, wanted)

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.spatial.distance import euclidean
 
 from model.metrics_joints import JointErrors, MediapipeDetector, get_detector, joint_errors
 
@@ -34,6 +35,25 @@ def test_a_hand_twice_as_far_is_off_by_twice_as_many_millimetres(true: NDArray[n
     near, far = (joint_errors(true + 1, true, PX_PER_M / factor, SIZE) for factor in (1, 2))
     assert far.mpjpe_mm == pytest.approx(2 * near.mpjpe_mm)
     assert far.mpjpe_px == near.mpjpe_px
+
+
+def test_errors_are_means_of_scipy_s_distances_over_whole_hands_that_are_found(
+    true: NDArray[np.float32],
+) -> None:
+    rng = np.random.default_rng(1)
+    found = (true + rng.normal(0, 4, true.shape)).astype(np.float32)
+    px_per_m = rng.uniform(200, 900, true.shape[:-1]).astype(np.float32)
+    found[2, 1], true[4, 0, 20] = np.nan, (SIZE[1], 3)
+    pixels, millimetres = [], []
+    for frame, hand in np.ndindex(5, 2):
+        if (frame, hand) not in ((2, 1), (4, 0)):
+            for joint in range(21):
+                pixels.append(euclidean(found[frame, hand, joint], true[frame, hand, joint]))
+                millimetres.append(pixels[-1] / px_per_m[frame, hand, joint] * 1000)
+    errors = joint_errors(found, true, px_per_m, SIZE)
+    assert errors.mpjpe_px == pytest.approx(np.mean(pixels), rel=1e-5)
+    assert errors.mpjpe_mm == pytest.approx(np.mean(millimetres), rel=1e-5)
+    assert errors.miss_rate == pytest.approx(1 / 9)
 
 
 def test_missed_hands_are_counted_and_leave_the_error_to_the_others(true: NDArray[np.float32]) -> None:
@@ -101,4 +121,4 @@ def test_mediapipe_s_left_is_the_right_hand_and_the_surer_counts(monkeypatch: py
     joints = MediapipeDetector().detect(np.zeros((2, *SIZE, 3), np.uint8))
     assert np.isnan(joints[0, 0]).all()
     assert np.isnan(joints[1]).all()
-    assert np.array_equal(joints[0, 1], np.tile(np.float32([0.25 * 80 - 0.5, 0.5 * 60 - 0.5]), (21, 1)))
+    assert np.array_equal(joints[0, 1], np.tile(np.float32([0.25 * 80, 0.5 * 60]), (21, 1)))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio
+from torchmetrics.functional import mean_absolute_error
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from model.metrics import flicker_error, masked_psnr, masked_ssim
@@ -24,6 +25,52 @@ def noisy(truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 EVERYWHERE = np.ones((3, 32, 32), dtype=bool)
+ROWS, COLUMNS = np.mgrid[:32, :32]
+# Another part of each frame, the first two up to the border: a disc, what is left of a line, a thin ring.
+AREA = np.stack(
+    [
+        np.hypot(ROWS - 4, COLUMNS - 9) < 11,
+        3 * ROWS + COLUMNS < 40,
+        abs(np.hypot(ROWS - 15, COLUMNS - 17) - 12) < 1,
+    ]
+)
+
+
+def test_psnr_on_an_area_is_that_of_skimage_on_its_pixels(
+    noisy: NDArray[np.uint8], truth: NDArray[np.uint8]
+) -> None:
+    expected = peak_signal_noise_ratio(truth[AREA], noisy[AREA], data_range=255)
+    assert masked_psnr(noisy, truth, AREA) == pytest.approx(expected)
+
+
+def test_ssim_on_an_area_is_the_mean_over_it_of_torchmetrics_map(
+    noisy: NDArray[np.uint8], truth: NDArray[np.uint8]
+) -> None:
+    """torchmetrics mirrors pictures about the middle of their outermost pixels, skimage about their edge."""
+    margin = 11
+    wider = ((0, 0), (margin, margin), (margin, margin), (0, 0))
+    mirrored = (np.pad(pictures, wider, mode="symmetric") for pictures in (noisy, truth))
+    _, similarity = structural_similarity_index_measure(
+        *(torch.from_numpy(pictures).permute(0, 3, 1, 2).double() for pictures in mirrored),
+        data_range=255.0,
+        return_full_image=True,
+        reduction="none",
+    )
+    inner = similarity.mean(dim=1).numpy()[:, margin:-margin, margin:-margin]  # [T, H, W]
+    assert masked_ssim(noisy, truth, AREA) == pytest.approx(inner[AREA].mean(), abs=1e-6)
+    assert masked_ssim(noisy, truth, EVERYWHERE) == pytest.approx(inner.mean(), abs=1e-6)
+
+
+def test_flicker_on_an_area_is_torchmetrics_error_of_the_changes_where_it_is_or_was(
+    noisy: NDArray[np.uint8], truth: NDArray[np.uint8]
+) -> None:
+    changes = []
+    for pictures in (noisy, truth):
+        before, after = (torch.from_numpy(pictures[part]).double() for part in (slice(2), slice(1, 3)))
+        touched = torch.from_numpy(np.logical_or(AREA[:2], AREA[1:]))
+        changes.append((after - before)[touched])
+    expected = mean_absolute_error(*changes).item()
+    assert flicker_error(noisy, truth, AREA) == pytest.approx(expected)
 
 
 def test_psnr_on_the_whole_picture_is_that_of_skimage(
@@ -49,20 +96,6 @@ def test_errors_outside_the_area_do_not_count(noisy: NDArray[np.uint8], truth: N
     assert masked_ssim(worse_outside, truth, deep_inside) == pytest.approx(
         masked_ssim(noisy, truth, deep_inside)
     )
-
-
-def test_ssim_map_agrees_with_torchmetrics(noisy: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
-    _, similarity = structural_similarity_index_measure(
-        torch.from_numpy(noisy).permute(0, 3, 1, 2).double(),
-        torch.from_numpy(truth).permute(0, 3, 1, 2).double(),
-        data_range=255.0,
-        return_full_image=True,
-        reduction="none",
-    )
-    inside = np.zeros_like(EVERYWHERE)
-    inside[:, 6:-6, 6:-6] = True  # the two pad differently
-    expected = similarity.mean(dim=1).numpy()[inside].mean()
-    assert masked_ssim(noisy, truth, inside) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_perfect_clip_has_perfect_figures(truth: NDArray[np.uint8]) -> None:
