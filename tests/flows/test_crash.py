@@ -3,7 +3,6 @@
 MANIVIDEO_KILLS=30 kills more often than `make test` does.
 """
 
-import multiprocessing
 import os
 import random
 import resource
@@ -29,6 +28,7 @@ from storage.errors import StoreError
 from storage.sources.glb_writer import write_glb
 from storage.store import Store, record_name
 from storage.upkeep import drop_damaged, verify
+from tests.forks import forks
 
 KILLS = int(os.environ.get("MANIVIDEO_KILLS", "4"))
 NUM_OBJECTS = 5
@@ -87,8 +87,7 @@ def whole(objects: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 @pytest.fixture(scope="module")
 def start(objects: Path) -> Start:
     """Start a build in a process that has everything imported already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = forks()
 
     def start_build(root: Path) -> tuple[ForkServerProcess, Event]:
         at_work = context.Event()

@@ -3,7 +3,6 @@
 MANIVIDEO_KILLS=30 kills more often than `make test` does.
 """
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -22,6 +21,7 @@ from model.train import train
 from model.training_config import TrainConfig
 from storage.digests import digest_file
 from storage.store import Store
+from tests.forks import forks
 
 KILLS = int(os.environ.get("MANIVIDEO_KILLS", "2"))
 
@@ -41,13 +41,12 @@ def results(run: Path) -> dict[str, str]:
     return {path.relative_to(run).as_posix(): digest_file(path) for path in files}
 
 
-@pytest.fixture
-def start(store: Store, image_config: TrainConfig) -> Start:
+@pytest.fixture(params=[1, 2], ids=["one_thread", "clips_on_two_threads"])
+def start(store: Store, image_config: TrainConfig, request: pytest.FixtureRequest) -> Start:
     """Start a run in a process that has everything imported already."""
     update = {"iterations": 10, "checkpoint_every": 2, "keep": 1, "optimizer": "muon"}
-    config = image_config.model_copy(update=update)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    config = image_config.model_copy(update=update | {"clip_threads": request.param})
+    context = forks()
 
     def start_run(run: Path) -> ForkServerProcess:
         at_work = context.Event()
