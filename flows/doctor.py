@@ -10,7 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import torch
 
-from model.metrics_joints import get_detector
+from model.metrics_joints import why_no_detector
 from model.metrics_weights import ALEXNET, INCEPTION, MetricWeightsConfig, PublicWeights, locate
 from model.pretrained import (
     IMAGE_ENCODER,
@@ -122,9 +122,10 @@ def _metric_weights(metric: str, weights: PublicWeights) -> Check:
 
 
 def _joint_detector() -> Check:
-    if get_detector("mediapipe") is not None:
+    why = why_no_detector("mediapipe")
+    if why is None:
         return Check("hand-joint detector", True, "MediaPipe", "")
-    return Check("hand-joint detector", False, "none", "MPJPE needs one: pip install 'manivideo[mediapipe]'")
+    return Check("hand-joint detector", False, "none", f"MPJPE needs one: {why}")
 
 
 def _prefect_server() -> Check:

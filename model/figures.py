@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from model.metrics import flicker_error, masked_psnr, masked_ssim
 from model.metrics_fid import ENOUGH, area_crops, frechet_distance
 from model.metrics_inception import NUM_FEATURES, Inception
-from model.metrics_joints import DetectorName, JointDetector, get_detector, joint_errors
+from model.metrics_joints import DetectorName, JointDetector, get_detector, joint_errors, why_no_detector
 from model.metrics_lpips import SMALLEST, Lpips, masked_lpips
 from model.metrics_weights import ALEXNET, INCEPTION, MetricWeightsConfig, PublicWeights, load_or_randomize
 
@@ -50,7 +50,8 @@ class Metrics:
         self.detector = get_detector(config.detector) if detector is None else detector
         self.notes: dict[str, str] = {}
         if self.detector is None:
-            self.notes["mpjpe"] = "not computed: no hand-joint detector (pip install 'manivideo[mediapipe]')"
+            why = why_no_detector(config.detector)
+            self.notes["mpjpe"] = f"not computed: no hand-joint detector ({why})"
         self.calibrated = dict.fromkeys(("psnr", "ssim", "flicker", *JOINT_FIGURES), True)
         nothing = np.zeros((0, NUM_FEATURES), np.float32)
         self._features = [(nothing, nothing)]  # of generated and of true frames

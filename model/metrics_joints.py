@@ -6,6 +6,7 @@ Letters: T frames, J = 21 joints; hands are left, right. Pixels are (column, row
 
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal, Protocol
 
@@ -88,5 +89,18 @@ class MediapipeDetector:
 
 
 def get_detector(name: DetectorName) -> JointDetector | None:
-    """Return the detector of a name; None where it is "none" or not installed."""
-    return MediapipeDetector() if name == "mediapipe" and find_spec("mediapipe") else None
+    """Return the detector of a name; None where `why_no_detector` has a reason."""
+    return MediapipeDetector() if why_no_detector(name) is None else None
+
+
+def why_no_detector(name: DetectorName) -> str | None:
+    """Return why there is no detector of a name on this machine; None where there is one."""
+    if name == "none":
+        return "none is wanted; manivideo[mediapipe] has one"
+    if find_spec("mediapipe") is None:
+        return "pip install 'manivideo[mediapipe]'"
+    try:
+        import_module("mediapipe.python.solutions.hands")
+    except ImportError as error:  # OpenCV's wheel wants libGL, which a server may lack
+        return f"MediaPipe does not load: {error}"
+    return None

@@ -1,4 +1,4 @@
-"""`manivideo` as a process: training that Ctrl-C stops and an ablation that is killed go on where they were."""
+"""`manivideo` as a process: what Ctrl-C stops and what is killed goes on where it was."""
 
 import os
 import re
@@ -97,7 +97,8 @@ def test_an_ablation_killed_while_it_trains_goes_on_from_the_newest_checkpoint_t
         "image.dataset": "toy",
         "image.iterations": STEPS,
         "image.checkpoint_every": 2,
-        "tests": "{seen: toy}",
+        "tests": "{seen: {dataset: toy}}",
+        "metrics.fid_frames": 0,
         "claims": "[]",
     }
     changes = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]

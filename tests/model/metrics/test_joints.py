@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import euclidean
 
-from model.metrics_joints import JointErrors, MediapipeDetector, get_detector, joint_errors
+from model.figures import Metrics, MetricsConfig
+from model.metrics_joints import JointErrors, MediapipeDetector, get_detector, joint_errors, why_no_detector
 
 SIZE = (60, 80)  # H, W
 PX_PER_M = np.full((5, 2, 21), 400.0, np.float32)
@@ -89,8 +90,23 @@ def test_mediapipe_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.metrics_joints.find_spec", lambda name: None)
     assert get_detector("mediapipe") is None
     monkeypatch.setattr("model.metrics_joints.find_spec", lambda name: object())
+    monkeypatch.setattr("model.metrics_joints.import_module", lambda name: object())
     assert isinstance(get_detector("mediapipe"), MediapipeDetector)
     assert get_detector("none") is None
+
+
+def test_a_mediapipe_that_does_not_load_is_none_and_the_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(name: str) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr("model.metrics_joints.import_module", fail)
+    assert get_detector("mediapipe") is None
+    assert why_no_detector("mediapipe") == (
+        "MediaPipe does not load: libGL.so.1: cannot open shared object file"
+    )
+    assert "libGL" in Metrics(MetricsConfig()).notes["mpjpe"]
 
 
 class FakeHands:
