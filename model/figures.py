@@ -25,6 +25,7 @@ from model.metrics_weights import ALEXNET, INCEPTION, MetricWeightsConfig, Publi
 
 PICTURE_FIGURES = ("psnr", "ssim", "lpips", "flicker")
 JOINT_FIGURES = ("mpjpe", "mpjpe_mm", "miss_rate")
+NO_FEATURES = np.zeros((0, NUM_FEATURES), np.float32)  # features of no picture
 
 Figures = dict[str, float | None]
 
@@ -53,8 +54,7 @@ class Metrics:
             why = why_no_detector(config.detector)
             self.notes["mpjpe"] = f"not computed: no hand-joint detector ({why})"
         self.calibrated = dict.fromkeys(("psnr", "ssim", "flicker", *JOINT_FIGURES), True)
-        nothing = np.zeros((0, NUM_FEATURES), np.float32)
-        self._features = [(nothing, nothing)]  # of generated and of true frames
+        self._features: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []  # generated, true
 
     def compare(
         self, generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
@@ -88,7 +88,7 @@ class Metrics:
         total = len(frames)
         count = total if self.config.fid_frames is None else min(self.config.fid_frames, total)
         if not count:
-            return np.zeros((0, NUM_FEATURES), np.float32)
+            return NO_FEATURES
         chosen = np.linspace(0, total - 1, count).round().astype(int)
         return self._inception.features(area_crops(frames[chosen], area[chosen])).numpy()
 
@@ -112,7 +112,10 @@ class Metrics:
             for name in ("first_frame", "mean_frame")
         }
         on_truth = mean_figures([clip["joints_on_truth"] for clip in clips], JOINT_FIGURES)
-        generated, true = (np.concatenate(features) for features in zip(*self._features, strict=True))
+        seen = zip(*self._features, strict=True)
+        generated, true = (
+            (np.concatenate(features) for features in seen) if self._features else (NO_FEATURES, NO_FEATURES)
+        )
         self._explain(means, clips)
         return {
             **means,

@@ -2,14 +2,19 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import absl.logging
 import httpx
 import pytest
 from hypothesis import settings
 
+# MediaPipe logs by absl, whose handler closes the stream that it was made with, here pytest's, when Prefect
+# configures logging; the process' own stream it leaves alone.
+absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
 
