@@ -1,8 +1,13 @@
-"""`manivideo` as a process: what Ctrl-C stops and what is killed goes on where it was."""
+"""Training that Ctrl-C stops and an ablation that is killed, as processes, go on where they were.
+
+`pytest -m slow` stops a real `torchrun`, whose processes take long to start.
+"""
 
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,12 +24,14 @@ from model.train import train
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
 from storage.store import Store
-from tests.flows.conftest import PATIENCE_S
+from tests.flows.conftest import PATIENCE_S, wait_for
 from tests.flows.test_ablation import ablation
 from tests.forks import manivideo, wait_until
 from tests.model.training.conftest import OVERRIDES, TINY, write_toy
 from tests.model.training.test_crash import results
+from tests.model.training.test_processes import assert_alike
 
+CONFIG = "train.yaml"
 STEPS = 12
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.timeout(4 * PATIENCE_S)]
@@ -35,6 +42,31 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("store"))
     write_toy(store)
     return store
+
+
+def write_config(folder: Path, clips: int = 2) -> TrainConfig:
+    """Write what a run of a few steps is told, and its model; return it."""
+    save_config(load_config(ModelConfig, TINY, OVERRIDES), folder / "model.yaml")
+    config = TrainConfig(
+        stage="image",
+        dataset="toy",
+        model=folder / "model.yaml",
+        iterations=STEPS,
+        learning_rate=2e-3,
+        decay="cosine",
+        batch={"clips": clips, "frames": 2},
+        keep=1,
+        memory_estimate=False,
+        device="cpu",
+        threads=1,
+    )
+    save_config(config, folder / CONFIG)
+    return config
+
+
+def own_server(folder: Path) -> dict[str, str]:
+    """What makes a command start a server of its own, to which Ctrl-C is sent as well."""
+    return {"PREFECT_API_URL": "", "PREFECT_HOME": str(folder / "prefect")}
 
 
 def finish(*arguments: str | Path) -> str:
@@ -56,26 +88,12 @@ def steps_saved(run: Path) -> int:
 def test_ctrl_c_at_a_terminal_ends_training_with_a_checkpoint_and_resuming_it_ends_as_if_left_alone(
     store: Store, tmp_path: Path
 ) -> None:
-    save_config(load_config(ModelConfig, TINY, OVERRIDES), tmp_path / "model.yaml")
-    config = TrainConfig(
-        stage="image",
-        dataset="toy",
-        model=tmp_path / "model.yaml",
-        iterations=STEPS,
-        learning_rate=2e-3,
-        decay="cosine",
-        batch={"clips": 2, "frames": 2},
-        keep=1,
-        memory_estimate=False,
-        threads=1,
-    )
-    save_config(config, tmp_path / "train.yaml")
+    config = write_config(tmp_path)
     whole, run, told = tmp_path / "whole", tmp_path / "run", tmp_path / "told"
     train(config, store, whole)
 
-    arguments = ("train", tmp_path / "train.yaml", "-o", run, "--store", store.root)
-    # No server is there that it could report to: it starts its own, which Ctrl-C is sent to as well.
-    process = manivideo(told, *arguments, PREFECT_API_URL="", PREFECT_HOME=str(tmp_path / "prefect"))
+    arguments = ("train", tmp_path / CONFIG, "-o", run, "--store", store.root)
+    process = manivideo(told, *arguments, **own_server(tmp_path))
     wait_until(process, lambda: steps_logged(run) >= 2)
     os.killpg(process.pid, signal.SIGINT)
     process.join()
@@ -119,3 +137,29 @@ def test_an_ablation_killed_while_it_trains_goes_on_from_the_newest_checkpoint_t
     assert trained == list(range(done + 2, STEPS + 1, 2))
     for name in FILES:
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_ctrl_c_to_torchrun_reaches_its_processes_once_and_one_goes_on_from_their_checkpoint(
+    store: Store, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, clips=4)
+    alone, run, told = tmp_path / "alone", tmp_path / "run", tmp_path / "told"
+    train(config, store, alone)
+
+    torchrun, program = (Path(sys.executable).with_name(name) for name in ("torchrun", "manivideo"))
+    command = [torchrun, "--standalone", "--nproc-per-node", "2", program]
+    command += ["train", tmp_path / CONFIG, "-o", run, "--store", store.root]
+    environment = os.environ | own_server(tmp_path)
+    with told.open("w") as file:
+        process = subprocess.Popen(command, env=environment, stderr=file, start_new_session=True)
+    wait_for(lambda: steps_logged(run) >= 2 or process.poll() is not None, "the second step")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 1  # whatever its processes end with
+    step = steps_saved(run)
+    assert steps_logged(run) == step < STEPS
+    stopped = f"manivideo: stopped after step {step}; resume from {run}"
+    assert told.read_text().splitlines().count(stopped) == 2
+
+    train(config, store, run, resume=True)
+    assert_alike(run, alone)
