@@ -1,6 +1,6 @@
 """Training that Ctrl-C stops and an ablation that is killed, as processes, go on where they were.
 
-`pytest -m slow` stops a real `torchrun`, whose processes take long to start.
+`pytest -m slow` stops what has a server of its own, and a real `torchrun`: both take long to start.
 """
 
 import os
@@ -85,6 +85,7 @@ def steps_saved(run: Path) -> int:
     return read_position(checkpoints(run / "checkpoints")[-1])["step"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_terminal_ends_training_with_a_checkpoint_and_resuming_it_ends_as_if_left_alone(
     store: Store, tmp_path: Path
 ) -> None:
