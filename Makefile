@@ -6,6 +6,9 @@ BENCH_INSTALLED := .venv/.bench-installed
 SERVER := http://127.0.0.1:4200/api
 OBJECTS ?=
 PARTS ?=
+# What Python compiles as it imports is kept even where the machine says otherwise: training imports four thousand
+# modules, and a suite or a server starts dozens of processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint type bench serve clean

@@ -145,7 +145,10 @@ def peak_of_step(trainer: Trainer, height: int, width: int) -> int:
     simulated.config = trainer.config.model_copy(update={"clip_threads": 1})
     simulated.parameters = [objective.network.get_parameter(name) for name in trainer.state.trained]
     with fake, LiveBytes() as live:
-        simulated.backward(clips_without_contents(trainer, height, width))
+        clips = clips_without_contents(trainer, height, width)
+        # The second part finds gradients beside it, as do those that follow.
+        for part in clips.split(trainer.config.accumulate)[:2]:
+            simulated.add_gradients(part, weight=1.0)
     return live.peak
 
 

@@ -30,8 +30,8 @@ from storage.store import Store, record_name
 from storage.upkeep import drop_damaged, verify
 from tests.forks import forks
 
-KILLS = int(os.environ.get("MANIVIDEO_KILLS", "4"))
-NUM_OBJECTS = 5
+KILLS = int(os.environ.get("MANIVIDEO_KILLS", "3"))
+NUM_OBJECTS = 3
 SIZE = 32
 
 Start = Callable[[Path], tuple[ForkServerProcess, Event]]
