@@ -1,7 +1,4 @@
-"""Training that Ctrl-C stops and an ablation that is killed, as processes, go on where they were.
-
-`pytest -m slow` stops what has a server of its own, and a real `torchrun`: both take long to start.
-"""
+"""Training that Ctrl-C stops, and an ablation that is killed, go on where they were (`pytest -m slow`)."""
 
 import os
 import re
@@ -34,7 +31,11 @@ from tests.model.training.test_processes import assert_alike
 CONFIG = "train.yaml"
 STEPS = 12
 
-pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.timeout(4 * PATIENCE_S)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("prefect_server"),
+    pytest.mark.timeout(4 * PATIENCE_S),
+]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,6 @@ def steps_saved(run: Path) -> int:
     return read_position(checkpoints(run / "checkpoints")[-1])["step"]
 
 
-@pytest.mark.slow
 def test_ctrl_c_at_a_terminal_ends_training_with_a_checkpoint_and_resuming_it_ends_as_if_left_alone(
     store: Store, tmp_path: Path
 ) -> None:
@@ -140,7 +140,6 @@ def test_an_ablation_killed_while_it_trains_goes_on_from_the_newest_checkpoint_t
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-@pytest.mark.slow
 def test_ctrl_c_to_torchrun_reaches_its_processes_once_and_one_goes_on_from_their_checkpoint(
     store: Store, tmp_path: Path
 ) -> None:
