@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
+from typing import Any
 from uuid import uuid4
 
 import absl.logging
@@ -32,13 +34,23 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def s3_address() -> Iterator[str]:
     """A local server that speaks S3."""
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer  # takes seconds to load
+
+    put, turns = S3Response.put_object, Lock()
+
+    def put_in_turn(request: S3Response) -> Any:
+        with turns:
+            return put(request)
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        # S3 looks at the condition of a write and writes in one step; Moto lets another write in between.
+        patch.setattr(S3Response, "put_object", put_in_turn)
+        server.start()
+        yield "http://{}:{}".format(*server.get_host_and_port())
+        server.stop()
 
 
 @pytest.fixture
