@@ -34,10 +34,10 @@ $(BENCH_INSTALLED): $(INSTALLED)
 demo: $(INSTALLED) ## the whole main job on a CPU: data, training, a video, its report (OBJECTS=folder of GLBs to use yours)
 	$(BIN)/manivideo demo $(if $(OBJECTS),--objects "$(OBJECTS)")
 
-# Three processes keep two cores busy while some tests wait for servers. A file's tests stay in one process, which
-# shares their fixtures, and files go out in order, the longest (flows) early. Threads of BLAS would only spin.
-test: $(INSTALLED) ## the tests, in three processes
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+# A file's tests stay in one process, which shares their fixtures, and files go out in order, the longest (flows)
+# early. Threads of BLAS beside the processes would only spin.
+test: $(INSTALLED) ## the tests, a process per core (up to four)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED) ## ruff (lint and format) and the import rule
 	$(BIN)/ruff check

@@ -16,12 +16,15 @@ from model.training_config import TrainConfig
 from tests.bench.network.memory import fresh
 from tests.bench.network.work import TINY
 
-SIX_FRAMES = {"stage": "temporal", "batch": {"clips": 1, "frames": 6, "pick": "window"}, "size": 128}
 CASES: dict[str, dict[str, Any]] = {
     "1 clip": {"stage": "image", "batch": {"clips": 1}},
     "4 clips": {"stage": "image", "batch": {"clips": 4}},
-    "6 frames": SIX_FRAMES,
-    "6 frames, recomputed": SIX_FRAMES | {"gradient_checkpointing": True},
+    "6 frames, recomputed": {
+        "stage": "temporal",
+        "batch": {"clips": 1, "frames": 6, "pick": "window"},
+        "size": 128,
+        "gradient_checkpointing": True,
+    },
 }
 
 
