@@ -45,7 +45,7 @@ lint: $(INSTALLED) ## ruff (lint and format) and the import rule
 	$(BIN)/lint-imports
 
 type: $(INSTALLED) ## mypy on the packages
-	$(BIN)/mypy
+	$(BIN)/mypy -n auto
 
 # OMP_NUM_THREADS: numba and Mesa bring threads of their own; BLAS' would spin beside them.
 bench: $(BENCH_INSTALLED) ## speed and memory beside peers, into outputs/bench/ (PARTS="mlo_frames …" to run some)

@@ -2,6 +2,7 @@
 
 Below the output folder, for each variant and seed:
 
+    .<folder>.lock                          held by the process that is at a run, or at what all share
     truth/                                  figures of what needs no network, true frames and layers
     <variant>/model.yaml
     <variant>/seed-<n>/image/, temporal/    runs of the training loop
@@ -137,13 +138,15 @@ def ablation_runs(config: AblateConfig, out_dir: Path) -> list[AblationRun]:
 
 
 def stages(run: AblationRun, config: AblateConfig) -> list[tuple[TrainConfig, Path]]:
-    """Write a run's model config; return its stages, each with the folder that it is trained in."""
+    """Write a run's model config where it differs; return its stages, each with its folder."""
     variant = config.variants[run.variant]
     assert config.image.model is not None  # checked by the config
     changes = [f"network.{key}={json.dumps(value)}" for key, value in variant.network.items()]
     model = run.folder.parent / "model.yaml"
-    model.parent.mkdir(parents=True, exist_ok=True)
-    save_config(load_config(ModelConfig, config.image.model, changes), model)
+    wanted = load_config(ModelConfig, config.image.model, changes)
+    if not model.is_file() or load_config(ModelConfig, model) != wanted:
+        model.parent.mkdir(parents=True, exist_ok=True)
+        save_config(wanted, model)
     image = config.image.model_copy(update={"model": model, "seed": run.seed})
     found = [(_shared(image, variant), run.folder / "image")]
     if config.temporal is not None:

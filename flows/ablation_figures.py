@@ -133,13 +133,9 @@ def measured_runs(runs: Sequence[AblationRun], out_dir: Path) -> tuple[list[Abla
 
 def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfig, store: Store) -> Path:
     """Measure a run's model on all tests unless that is done; return the file of its figures."""
-    truth = run.folder.parents[1] / TRUTH
-    inputs = {
-        "model": digest_file(model_dir.parent / TRAINING_STAMP),
-        "truth": digest_file(truth / STAMP),
-    }
-    if not changes(run.folder / STAMP, inputs) and (run.folder / FIGURES).is_file():
+    if is_measured(model_dir, run):
         return run.folder / FIGURES
+    truth = run.folder.parents[1] / TRUTH
     shutil.rmtree(run.folder / PICTURES, ignore_errors=True)
     pipeline = load_pipeline(model_dir)
     metrics = Metrics(config.metrics, pipeline._execution_device)
@@ -155,7 +151,21 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
         "notes": metrics.notes,
         "tests": tests,
     }
-    return _finish(run.folder, figures, inputs)
+    return _finish(run.folder, figures, _measured_from(model_dir, run))
+
+
+def is_measured(model_dir: Path, run: AblationRun) -> bool:
+    """Tell whether a run's figures are there, of this model and of the true frames as they are."""
+    current = not changes(run.folder / STAMP, _measured_from(model_dir, run))
+    return current and (run.folder / FIGURES).is_file()
+
+
+def _measured_from(model_dir: Path, run: AblationRun) -> dict[str, str]:
+    """Return all that decides a run's figures."""
+    return {
+        "model": digest_file(model_dir.parent / TRAINING_STAMP),
+        "truth": digest_file(run.folder.parents[1] / TRUTH / STAMP),
+    }
 
 
 def measure_test(

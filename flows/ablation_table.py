@@ -83,7 +83,12 @@ Table = Mapping[tuple[str, str, Area, str], Spread]  # (variant or baseline, tes
 
 
 def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) -> dict[str, Any]:
-    """Write everything that these runs, all or some of the ablation's, come to; return results.json."""
+    """Write everything that these runs, all or some of the ablation's, come to; return results.json.
+
+    InputError where there are none.
+    """
+    if not runs:
+        raise InputError(f"{out_dir}: finished runs: found none", code="no-runs")
     figures = {run: json.loads((run.folder / FIGURES).read_text()) for run in runs}
     truth = json.loads((out_dir / TRUTH / FIGURES).read_text())
     table = tabulate(figures, truth["rows"], config)
@@ -116,13 +121,11 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
 
 
 def collect_so_far(config: AblateConfig, out_dir: Path) -> dict[str, Any]:
-    """Write what the finished runs in a folder come to; InputError where there are none."""
+    """Write what the measured runs in a folder come to, whatever the settings, data and code say now."""
     runs, outdated = measured_runs(ablation_runs(config, out_dir), out_dir)
     if outdated:
         names = ", ".join(str(run) for run in outdated)
         stderr.print(f"left out, as the tests have changed since: {names}", highlight=False)
-    if not runs:
-        raise InputError(f"{out_dir}: finished runs: found none", code="no-runs")
     return collect(runs, config, out_dir)
 
 

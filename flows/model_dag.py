@@ -19,6 +19,7 @@ from flows import human as humans
 from flows import people as peopling
 from flows import train as training
 from flows.ablate import AblateConfig, AblationRun
+from flows.ablation_turns import alone, finished, turns
 from flows.benchmark import BenchmarkConfig
 from flows.data_dag import benchmark, build_dataset, ingest_session, synthesize
 from flows.demo import DemoConfig, DemoResult
@@ -172,22 +173,26 @@ def measure_truth_where_changed(config: AblateConfig, store: Path | str, out_dir
 
 @flow(on_running=[claim])
 def ablate(config: AblateConfig, store: Path | str, out_dir: Path) -> dict[str, Any]:
-    """The same training and tests with one thing changed at a time; results.json, anew after each run."""
-    if config.benchmark is not None:
-        folder = out_dir.absolute().with_name(config.benchmark.stem)
-        benchmark(load_config(BenchmarkConfig, config.benchmark), store, folder)
+    """The same training and tests with one thing changed at a time; results.json, anew after each run.
+
+    Several processes may do this in one folder at once: each takes runs that no other has.
+    """
     runs = ablating.ablation_runs(config, out_dir)
-    for run in runs:
-        ablating.stages(run, config)  # what is wrong with the last of them is told before the first
-    ablation_figures.check_tests(config, Store(store))
-    measure_truth_where_changed(config, store, out_dir)
-    countdown, done, results = ablating.Countdown(runs), [], {}
-    for run in runs:
-        with countdown.run(run):
+    with alone(out_dir):
+        if config.benchmark is not None:
+            folder = out_dir.absolute().with_name(config.benchmark.stem)
+            benchmark(load_config(BenchmarkConfig, config.benchmark), store, folder)
+        for run in runs:
+            ablating.stages(run, config)  # what is wrong with the last of them is told before the first
+        ablation_figures.check_tests(config, Store(store))
+        measure_truth_where_changed(config, store, out_dir)
+    countdown, results = ablating.Countdown(runs), {}
+    for run, held in turns(runs):
+        with held, countdown.run(run):
             for stage, run_dir in ablating.stages(run, config):
                 model, _ = train_where_changed(stage, store, run_dir)
             measure_where_changed(model, run, config, store)
             ablating.drop_checkpoints(run)
-        done.append(run)
-        results = ablation_table.collect(done, config, out_dir)
+        with alone(out_dir):
+            results = ablation_table.collect(finished(runs, config, Store(store)), config, out_dir)
     return results

@@ -95,6 +95,11 @@ def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tup
     return train_stage(config, store, run_dir, resume=not outdated), True
 
 
+def is_trained(config: TrainConfig, store: Store, run_dir: Path) -> bool:
+    """Tell whether `run_dir` holds the result of these settings, data and code."""
+    return (run_dir / "model").is_dir() and not changes(run_dir / STAMP, training_inputs(config, store))
+
+
 def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
     """Return all that decides a stage's result beyond rounding: settings, data, what it starts from, code."""
     paths = {"model", "init_from"}  # what they hold counts, as the start

@@ -98,7 +98,7 @@ def wait_for(look: Callable[[], Found], what: str) -> Found:
     deadline = time.monotonic() + PATIENCE_S
     while not (found := look()):
         assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.25)
+        time.sleep(1)  # to look takes a server's time, too
     return found
 
 

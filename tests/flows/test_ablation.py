@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from typer.testing import CliRunner
 
-from flows import ablation_figures
+from flows import ablation_figures, ablation_turns
 from flows.ablate import AREAS, AblateConfig, AblationRun, Countdown, ablation_runs, stages
 from flows.ablation_table import FILES, Spread, judge, tabulate
 from flows.benchmark import UNSEEN, BenchmarkConfig, _object_sets, plan
@@ -174,6 +175,7 @@ def ablation(folder: Path) -> Path:
             "alone": {"dataset": "benchmark" + UNSEEN, "of": "objects"},
         },
         "sampling": {"num_frames": 2, "stride": 2, "num_inference_steps": 1},
+        "metrics": {"fid_frames": 1},
         "claims": [{"better": "full", "worse": "controlnet", "test": "seen", "area": "hidden_fingers"}],
     }
     (folder / "ablate.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -208,7 +210,16 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
     assert so_far["claims"][0]["verdict"] == "open"
 
     monkeypatch.setattr(ablation_figures, "measure_test", measure)
+    others = FileLock(out / "full" / ".seed-1.lock").acquire()  # as another process does that is at this run
+    waited = []
+
+    def let_go(seconds: float) -> None:
+        waited.append({path.parent.name for path in (out / "controlnet").glob("*/figures.json")})
+        others.lock.release()
+
+    monkeypatch.setattr(ablation_turns, "sleep", let_go)
     results = run(*arguments)
+    assert waited == [{"seed-0", "seed-1"}]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert all((out / name).is_file() for name in FILES)
     assert results == json.loads((out / "results.json").read_text())

@@ -107,9 +107,9 @@ def test_ctrl_c_at_a_terminal_ends_training_with_a_checkpoint_and_resuming_it_en
     assert results(run) == results(whole)
 
 
-def test_an_ablation_killed_while_it_trains_goes_on_from_the_newest_checkpoint_to_the_same_table(
-    store: Store, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def small_ablation(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
+    """Arguments of an ablation of two runs, up to its output folder."""
     values = {
         "variants.controlnet.shares": "null",
         "seeds": "[0]",
@@ -121,11 +121,28 @@ def test_an_ablation_killed_while_it_trains_goes_on_from_the_newest_checkpoint_t
         "claims": "[]",
     }
     changes = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-    arguments = ("ablate", ablation(tmp_path), "--store", store.root, *changes, "-o")
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(*arguments, whole)
+    return ("ablate", ablation(tmp_path_factory.mktemp("config")), "--store", store.root, *changes, "-o")
 
-    process = manivideo(tmp_path / "told", *arguments, killed, PREFECT_API_URL=str(PREFECT_API_URL.value()))
+
+@pytest.fixture(scope="module")
+def left_alone(
+    small_ablation: tuple[str | Path, ...], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """What the ablation comes to in one process that nothing stops."""
+    out = tmp_path_factory.mktemp("whole")
+    finish(*small_ablation, out)
+    return tables(out)
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in FILES}
+
+
+def test_an_ablation_killed_while_it_trains_goes_on_from_the_newest_checkpoint_to_the_same_table(
+    small_ablation: tuple[str | Path, ...], left_alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    killed, api = tmp_path / "killed", str(PREFECT_API_URL.value())
+    process = manivideo(tmp_path / "told", *small_ablation, killed, PREFECT_API_URL=api)
     run = killed / "controlnet" / "seed-0" / "image"  # the second of two
     wait_until(process, lambda: len(checkpoints(run / "checkpoints")) == 2)
     os.killpg(process.pid, signal.SIGKILL)
@@ -133,11 +150,26 @@ def test_an_ablation_killed_while_it_trains_goes_on_from_the_newest_checkpoint_t
     assert not (run / "model").exists()
     done = steps_saved(run)
 
-    told = finish(*arguments, killed)
+    told = finish(*small_ablation, killed)
     trained = [int(step) for step in re.findall(rf"step (\d+) of {STEPS}", told)]
     assert trained == list(range(done + 2, STEPS + 1, 2))
-    for name in FILES:
-        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    assert tables(killed) == left_alone
+
+
+def test_two_processes_share_the_runs_of_an_ablation_and_both_end_with_the_same_table(
+    small_ablation: tuple[str | Path, ...], left_alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    shared, api = tmp_path / "shared", str(PREFECT_API_URL.value())
+    told = tmp_path / "told"
+    process = manivideo(told, *small_ablation, shared, PREFECT_API_URL=api)
+    wait_until(process, lambda: steps_logged(shared / "full" / "seed-0" / "image") >= 1)
+    ours = finish(*small_ablation, shared)
+    process.join()
+    assert process.exitcode == 0, told.read_text()
+    for text, variant in ((told.read_text(), "full"), (ours, "controlnet")):
+        assert f"run 1 of 2: {variant}, seed 0" in text
+        assert text.count(f"step {STEPS} of {STEPS}") == 1
+    assert tables(shared) == left_alone
 
 
 def test_ctrl_c_to_torchrun_reaches_its_processes_once_and_one_goes_on_from_their_checkpoint(
