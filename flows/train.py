@@ -32,11 +32,11 @@ from storage.store import Store
 
 STAMP = "made-from.json"
 LINES = 10  # of progress where no bar can be drawn
-MEASURING = frozenset(  # files of `model` that no weight depends on
+NOT_TRAINING = frozenset(  # files of `model` that no weight depends on
     f"{name}.py"
     for name in (
         "evaluate", "figures", "metrics", "metrics_fid", "metrics_inception", "metrics_joints",
-        "metrics_lpips", "metrics_weights",
+        "metrics_lpips", "metrics_weights", "memory", "preflight", "run_log", "validation",
     )
 )  # fmt: skip
 
@@ -107,7 +107,7 @@ def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
         "config": config.model_dump(mode="json", exclude=RESUMABLE - {"iterations"} | paths),
         "dataset": Manifest.read(store, config.dataset).version,
         "start": _start_digest(config),
-        "code": code_digest(without=MEASURING),
+        "code": code_digest(without=NOT_TRAINING),
     }
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import model
 from flows.cli import app
 from flows.stamps import changes, write_stamp
-from flows.train import train_where_changed, training_inputs
+from flows.train import NOT_TRAINING, train_where_changed, training_inputs
 from model.training_config import TrainConfig
 from storage.manifest import Manifest
 from storage.store import Store
@@ -56,3 +57,8 @@ def test_what_changes_results_by_rounding_alone_trains_nothing_again(tmp_path: P
 
     assert made_from(clip_threads=2, keep=1) == made_from()
     assert made_from(iterations=7) != made_from() != made_from(learning_rate=0.5)
+
+
+def test_files_that_no_weight_depends_on_are_there() -> None:
+    named = {path.name for path in Path(model.__path__[0]).glob("*.py")}
+    assert named > NOT_TRAINING  # one that was renamed would count again
