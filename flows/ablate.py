@@ -2,7 +2,7 @@
 
 Below the output folder, for each variant and seed:
 
-    .<folder>.lock                          held by the process that is at a run, or at what all share
+    .preparing.lock, .table.lock, <variant>/.seed-<n>.lock   held by the process that is at it
     truth/                                  figures of what needs no network, true frames and layers
     <variant>/model.yaml
     <variant>/seed-<n>/image/, temporal/    runs of the training loop
@@ -32,6 +32,7 @@ from storage.config import load_config, save_config
 
 Area = Literal["hand_object", "hidden_fingers", "object"]
 BASELINES = {"first_frame": "true first frame", "mean_frame": "mean training frame", "truth": "true frames"}
+LOOK_S = 5.0  # at most, to see that a run is there already
 AREAS: tuple[Area, ...] = ("hand_object", "hidden_fingers", "object")
 
 
@@ -138,15 +139,13 @@ def ablation_runs(config: AblateConfig, out_dir: Path) -> list[AblationRun]:
 
 
 def stages(run: AblationRun, config: AblateConfig) -> list[tuple[TrainConfig, Path]]:
-    """Write a run's model config where it differs; return its stages, each with its folder."""
+    """Write a run's model config; return its stages, each with the folder that it is trained in."""
     variant = config.variants[run.variant]
     assert config.image.model is not None  # checked by the config
     changes = [f"network.{key}={json.dumps(value)}" for key, value in variant.network.items()]
     model = run.folder.parent / "model.yaml"
-    wanted = load_config(ModelConfig, config.image.model, changes)
-    if not model.is_file() or load_config(ModelConfig, model) != wanted:
-        model.parent.mkdir(parents=True, exist_ok=True)
-        save_config(wanted, model)
+    model.parent.mkdir(parents=True, exist_ok=True)
+    save_config(load_config(ModelConfig, config.image.model, changes), model)
     image = config.image.model_copy(update={"model": model, "seed": run.seed})
     found = [(_shared(image, variant), run.folder / "image")]
     if config.temporal is not None:
@@ -176,6 +175,7 @@ class Countdown:
         self.left = len(runs)
         self.total = len(runs)
         self.seconds: list[float] = []  # of the runs that something was done for
+        self.is_shared = False  # with other processes, which are as fast as they are
 
     @contextmanager
     def run(self, run: AblationRun) -> Iterator[None]:
@@ -187,11 +187,11 @@ class Countdown:
         yield
         self.left -= 1
         taken = time.monotonic() - started
-        if taken > 0.1 * max(self.seconds, default=0.0):  # one that was there already says nothing
+        if taken > LOOK_S:
             self.seconds.append(taken)
 
     def _time_left(self) -> str:
-        if not self.seconds:
+        if self.is_shared or not self.seconds:
             return ""
         minutes = self.left * sum(self.seconds) / len(self.seconds) / 60
         return f" (about {minutes:.0f} min left)"

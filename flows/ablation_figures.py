@@ -133,6 +133,7 @@ def measured_runs(runs: Sequence[AblationRun], out_dir: Path) -> tuple[list[Abla
 
 def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfig, store: Store) -> Path:
     """Measure a run's model on all tests unless that is done; return the file of its figures."""
+    inputs = _measured_from(model_dir, run)
     if is_measured(model_dir, run):
         return run.folder / FIGURES
     truth = run.folder.parents[1] / TRUTH
@@ -151,7 +152,7 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
         "notes": metrics.notes,
         "tests": tests,
     }
-    return _finish(run.folder, figures, _measured_from(model_dir, run))
+    return _finish(run.folder, figures, inputs)
 
 
 def is_measured(model_dir: Path, run: AblationRun) -> bool:
@@ -190,14 +191,37 @@ def measure_test(
     return {"clips": clips, "fid": metrics.fid(np.concatenate(features), true_features)}
 
 
-def measure_truth_where_changed(config: AblateConfig, store: Store, out_dir: Path) -> Path:
-    """Measure what needs no network, unless that is done; return the file of its figures.
+def measure_truth(config: AblateConfig, store: Store, out_dir: Path) -> Path:
+    """Measure what needs no network; return the file of its figures.
 
     The rows: the true first frame and the mean training frame, repeated, and the true frames themselves, of
     which only the joints say something. What FID compares with is kept, and the true pictures and layers.
     """
     folder = out_dir / TRUTH
-    inputs = {
+    inputs = _truth_measured_from(config, store)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    metrics = Metrics(config.metrics)
+    trained_on = Dataset.open(store, config.image.dataset)
+    mean = mean_frame(trained_on, trained_on.rows(config.image.split), config.sampling.mean_frames_per_clip)
+    rows: dict[str, dict[str, Any]] = {}
+    for name in config.tests:
+        found = _measure_truth_of(metrics, name, mean, folder, config, store)
+        for row, figures in found.items():
+            rows.setdefault(row, {"tests": {}})["tests"][name] = figures
+    figures = {"calibrated": metrics.calibrated, "notes": metrics.notes, "rows": rows}
+    return _finish(folder, figures, inputs)
+
+
+def is_truth_measured(config: AblateConfig, store: Store, out_dir: Path) -> bool:
+    """Tell whether the figures are there that need no network, as settings, data and code say now."""
+    current = not changes(out_dir / TRUTH / STAMP, _truth_measured_from(config, store))
+    return current and (out_dir / TRUTH / FIGURES).is_file()
+
+
+def _truth_measured_from(config: AblateConfig, store: Store) -> dict[str, Any]:
+    """Return all that decides the figures that need no network, and with the model those of a run."""
+    return {
         "datasets": {
             name: Manifest.read(store, name).version
             for name in (config.image.dataset, *(test.dataset for test in config.tests.values()))
@@ -209,23 +233,9 @@ def measure_truth_where_changed(config: AblateConfig, store: Store, out_dir: Pat
         "detector": get_detector(config.metrics.detector) is not None,
         "code": code_digest(sys.modules[__name__], occlusion, dataset),
     }
-    if not changes(folder / STAMP, inputs) and (folder / FIGURES).is_file():
-        return folder / FIGURES
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    metrics = Metrics(config.metrics)
-    trained_on = Dataset.open(store, config.image.dataset)
-    mean = mean_frame(trained_on, trained_on.rows(config.image.split), config.sampling.mean_frames_per_clip)
-    rows: dict[str, dict[str, Any]] = {}
-    for name in config.tests:
-        found = measure_truth(metrics, name, mean, folder, config, store)
-        for row, figures in found.items():
-            rows.setdefault(row, {"tests": {}})["tests"][name] = figures
-    figures = {"calibrated": metrics.calibrated, "notes": metrics.notes, "rows": rows}
-    return _finish(folder, figures, inputs)
 
 
-def measure_truth(
+def _measure_truth_of(
     metrics: Metrics,
     name: str,
     mean: Picture | None,

@@ -23,6 +23,7 @@ from scipy.stats import sem, t
 
 from flows.ablate import AREAS, BASELINES, AblateConfig, AblationRun, Area, Claim, ablation_runs
 from flows.ablation_figures import BESIDE, FIGURES, PICTURES, TRUTH, measured_runs
+from flows.ablation_turns import alone
 from flows.console import stderr
 from flows.pictures import Picture, column, labelled, resized, row, save_png
 from model.figures import mean_figures
@@ -122,11 +123,14 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
 
 def collect_so_far(config: AblateConfig, out_dir: Path) -> dict[str, Any]:
     """Write what the measured runs in a folder come to, whatever the settings, data and code say now."""
-    runs, outdated = measured_runs(ablation_runs(config, out_dir), out_dir)
-    if outdated:
-        names = ", ".join(str(run) for run in outdated)
-        stderr.print(f"left out, as the tests have changed since: {names}", highlight=False)
-    return collect(runs, config, out_dir)
+    if not out_dir.is_dir():
+        raise InputError(f"{out_dir}: no such folder", code="no-runs")
+    with alone(out_dir, "table"):
+        runs, outdated = measured_runs(ablation_runs(config, out_dir), out_dir)
+        if outdated:
+            names = ", ".join(str(run) for run in outdated)
+            stderr.print(f"left out, as the tests have changed since: {names}", highlight=False)
+        return collect(runs, config, out_dir)
 
 
 def tabulate(figures: RunFigures, truth: Mapping[str, Mapping[str, Any]], config: AblateConfig) -> Table:

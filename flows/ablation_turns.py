@@ -1,25 +1,30 @@
 """One ablation by several processes in one output folder, each on a GPU of its own: who does which run.
 
-A run is held by a lock on a file beside its folder, which the system lets go of when a process is killed.
+All are given the same settings and code. A run is held by a lock (flock) on a file beside its folder, which
+the system lets go of when a process is killed.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import sleep
+from typing import Literal
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from flows.ablate import AblateConfig, AblationRun, stages
+from flows.ablate import AblateConfig, AblationRun, Countdown, stages
 from flows.ablation_figures import is_measured
 from flows.console import stderr
 from flows.train import is_trained
+from storage.errors import InputError
 from storage.store import Store
 
-LOOK_EVERY_S = 5.0  # for a run that another process holds
+LOOK_EVERY_S = 5.0  # for what another process holds
 
 
-def turns(runs: Sequence[AblationRun]) -> Iterator[tuple[AblationRun, AcquireReturnProxy]]:
+def turns(
+    runs: Sequence[AblationRun], countdown: Countdown
+) -> Iterator[tuple[AblationRun, AcquireReturnProxy]]:
     """Yield every run once, with its lock to be released after it: first those that no other process holds.
 
     A run that another process holds comes when that one lets go: finished, or to be gone on with.
@@ -27,9 +32,9 @@ def turns(runs: Sequence[AblationRun]) -> Iterator[tuple[AblationRun, AcquireRet
     left, waiting = list(runs), False
     while left:
         for run in left:
-            try:
-                held = _lock(run.folder).acquire(blocking=False)
-            except Timeout:
+            held = _try_to_hold(_lock_of(run))
+            if held is None:
+                countdown.is_shared = True
                 continue
             left.remove(run)
             yield run, held
@@ -44,15 +49,27 @@ def turns(runs: Sequence[AblationRun]) -> Iterator[tuple[AblationRun, AcquireRet
 
 
 @contextmanager
-def alone(out_dir: Path) -> Iterator[None]:
-    """Hold what all runs share, for one process at a time: benchmark, configs, true frames, table."""
-    lock = _lock(out_dir)
-    try:
-        held = lock.acquire(blocking=False)
-    except Timeout:
-        stderr.print(f"waiting for another process in {out_dir}", highlight=False)
-        held = lock.acquire()
+def alone(out_dir: Path, at: Literal["preparing", "table"]) -> Iterator[None]:
+    """Hold what all runs share, for one process at a time: benchmark, configs and true frames; the table."""
+    lock = out_dir / f".{at}.lock"
+    held = _try_to_hold(lock)
+    if held is None:
+        stderr.print(f"waiting for another process in {out_dir} ({at})", highlight=False)
+        held = FileLock(lock, fallback_to_soft=False).acquire(poll_interval=LOOK_EVERY_S)
     with held:
+        yield
+
+
+@contextmanager
+def nobody_at(runs: Sequence[AblationRun]) -> Iterator[None]:
+    """Hold all runs, as what their figures are measured by changes; InputError where one is held."""
+    with ExitStack() as stack:
+        for run in runs:
+            held = _try_to_hold(_lock_of(run))
+            if held is None:
+                found = f"{run.folder}: found another process at it, with other settings or code"
+                raise InputError(f"{found}, wanted the same, or none", code="shared-folder")
+            stack.enter_context(held)
         yield
 
 
@@ -68,7 +85,17 @@ def finished(runs: Sequence[AblationRun], config: AblateConfig, store: Store) ->
     return found
 
 
-def _lock(folder: Path) -> FileLock:
-    """Return the lock of a folder: a hidden file beside it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
+def _lock_of(run: AblationRun) -> Path:
+    return run.folder.with_name(f".{run.folder.name}.lock")
+
+
+def _try_to_hold(lock: Path) -> AcquireReturnProxy | None:
+    """Return a lock that is held now, or None where another process has it."""
+    try:
+        return FileLock(lock, fallback_to_soft=False).acquire(blocking=False)
+    except Timeout:
+        return None
+    except (OSError, NotImplementedError) as error:
+        raise InputError(
+            f"{lock}: locking: found {error}, wanted a file system with flock", code="lock"
+        ) from None

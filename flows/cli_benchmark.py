@@ -59,6 +59,7 @@ def ablate(
         from flows import model_dag, runs
         from flows.ablate import AblateConfig
         from flows.ablation_table import FILES, collect_so_far
+        from flows.ablation_turns import alone
 
         settings = load_config(AblateConfig, config, overrides(assignments))
         out = out or Path("outputs") / config.stem
@@ -69,7 +70,8 @@ def ablate(
         if as_json:
             print_json(results)
         else:
-            typer.echo((out / "table.md").read_text(encoding="utf-8"))
+            with alone(out, "table"):
+                typer.echo((out / "table.md").read_text(encoding="utf-8"))
             print_table("written", ("file", "path"), [(name, str(out / name)) for name in FILES])
 
 

@@ -19,7 +19,7 @@ from flows import human as humans
 from flows import people as peopling
 from flows import train as training
 from flows.ablate import AblateConfig, AblationRun
-from flows.ablation_turns import alone, finished, turns
+from flows.ablation_turns import alone, finished, nobody_at, turns
 from flows.benchmark import BenchmarkConfig
 from flows.data_dag import benchmark, build_dataset, ingest_session, synthesize
 from flows.demo import DemoConfig, DemoResult
@@ -167,8 +167,8 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
 
 
 @task(cache_policy=NO_CACHE)
-def measure_truth_where_changed(config: AblateConfig, store: Path | str, out_dir: Path) -> Path:
-    return ablation_figures.measure_truth_where_changed(config, Store(store), out_dir)
+def measure_truth(config: AblateConfig, store: Path | str, out_dir: Path) -> Path:
+    return ablation_figures.measure_truth(config, Store(store), out_dir)
 
 
 @flow(on_running=[claim])
@@ -178,21 +178,26 @@ def ablate(config: AblateConfig, store: Path | str, out_dir: Path) -> dict[str, 
     Several processes may do this in one folder at once: each takes runs that no other has.
     """
     runs = ablating.ablation_runs(config, out_dir)
-    with alone(out_dir):
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with alone(out_dir, "preparing"):
         if config.benchmark is not None:
             folder = out_dir.absolute().with_name(config.benchmark.stem)
             benchmark(load_config(BenchmarkConfig, config.benchmark), store, folder)
         for run in runs:
             ablating.stages(run, config)  # what is wrong with the last of them is told before the first
         ablation_figures.check_tests(config, Store(store))
-        measure_truth_where_changed(config, store, out_dir)
-    countdown, results = ablating.Countdown(runs), {}
-    for run, held in turns(runs):
+        if not ablation_figures.is_truth_measured(config, Store(store), out_dir):
+            with nobody_at(runs):
+                measure_truth(config, store, out_dir)
+    countdown, done, results = ablating.Countdown(runs), set[AblationRun](), {}
+    for run, held in turns(runs, countdown):
         with held, countdown.run(run):
             for stage, run_dir in ablating.stages(run, config):
                 model, _ = train_where_changed(stage, store, run_dir)
             measure_where_changed(model, run, config, store)
             ablating.drop_checkpoints(run)
-        with alone(out_dir):
-            results = ablation_table.collect(finished(runs, config, Store(store)), config, out_dir)
+        done.add(run)
+        with alone(out_dir, "table"):
+            shown = done.union(finished(runs, config, Store(store)))
+            results = ablation_table.collect([run for run in runs if run in shown], config, out_dir)
     return results

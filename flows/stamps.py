@@ -11,11 +11,9 @@ from typing import Any
 
 def changes(stamp: Path, inputs: Mapping[str, Any]) -> list[str]:
     """Return the names of the inputs that differ from the stamp's; empty: the result is current."""
-    if not stamp.is_file():
-        return sorted(inputs)
     try:
         made_from = json.loads(stamp.read_text())
-    except ValueError:  # cut short
+    except (FileNotFoundError, ValueError):  # none, or cut short
         return sorted(inputs)
     return sorted(
         name for name in made_from.keys() | inputs.keys() if made_from.get(name) != _plain(inputs.get(name))

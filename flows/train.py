@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,7 +37,7 @@ NOT_TRAINING = frozenset(  # files of `model` that no weight depends on
     f"{name}.py"
     for name in (
         "evaluate", "figures", "metrics", "metrics_fid", "metrics_inception", "metrics_joints",
-        "metrics_lpips", "metrics_weights", "memory", "preflight", "run_log", "validation",
+        "metrics_lpips", "metrics_weights", "memory", "run_log",
     )
 )  # fmt: skip
 
@@ -119,8 +120,12 @@ def _start_digest(config: TrainConfig) -> str | None:
     return digest_file(stamp) if stamp.is_file() else digest_tree(config.init_from / "network")
 
 
+@cache
 def code_digest(*beside: ModuleType, without: frozenset[str] = frozenset()) -> str:
-    """Return the digest of the source of `model`, but for some of its files, and of modules beside it."""
+    """Return the digest of the source of `model`, but for some of its files, and of modules beside it.
+
+    Of the code that runs: what is edited meanwhile counts from the next start.
+    """
     own = [path for path in Path(model.__path__[0]).glob("*.py") if path.name not in without]
     others = [Path(str(module.__file__)) for module in beside]
     return digest_json({path.name: digest_file(path) for path in sorted([*own, *others])})

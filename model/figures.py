@@ -134,6 +134,8 @@ class Metrics:
             self.notes["psnr"] = f"undefined for {left_out}: no hand-object area, or no error at all"
         if means["lpips"] is None:
             self.notes["lpips"] = f"not computed: no area, or pictures under {SMALLEST} pixels"
+        if means["flicker"] is None:
+            self.notes["flicker"] = "not computed: no clip of more than one frame with a hand-object area"
         if self.detector is None:
             return
         if means["miss_rate"] is None:

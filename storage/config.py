@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -36,8 +37,16 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
 
 
 def save_config(config: BaseModel, path: Path) -> None:
-    """Write every value of a config, defaults included, as YAML that `load_config` reads back."""
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    """Write every value of a config, defaults included, as YAML that `load_config` reads back.
+
+    A file that says so already is left alone; whoever reads meanwhile finds the old text or the new.
+    """
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging.write_text(text, encoding="utf-8")
+    staging.replace(path)
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -175,7 +175,6 @@ def ablation(folder: Path) -> Path:
             "alone": {"dataset": "benchmark" + UNSEEN, "of": "objects"},
         },
         "sampling": {"num_frames": 2, "stride": 2, "num_inference_steps": 1},
-        "metrics": {"fid_frames": 1},
         "claims": [{"better": "full", "worse": "controlnet", "test": "seen", "area": "hidden_fingers"}],
     }
     (folder / "ablate.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -196,7 +195,8 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
 
     monkeypatch.setattr(ablation_figures, "measure_test", stop)
     none = CliRunner().invoke(app, [str(argument) for argument in (*arguments, "--so-far")])
-    assert "finished runs: found none" in none.stderr
+    assert f"{out}: no such folder" in none.stderr
+    assert not out.exists()
     stopped = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert stopped.exit_code == 1
     done = [out / name / "figures.json" for name in ("truth", "full/seed-0", "controlnet/seed-0")]
@@ -250,6 +250,12 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
     assert height > 3 * 192  # a clip of each test
     assert "data:image/png;base64," in (out / "ablation.html").read_text()
     assert not list(out.rglob("checkpoints"))
+
+    with FileLock(out / "full" / ".seed-0.lock"):
+        words = (*arguments, "--set", "sampling.num_inference_steps=2")
+        refused = CliRunner().invoke(app, [str(word) for word in words])
+    assert "seed-0: found another process at it, with other settings or code" in refused.stderr
+    assert run(*arguments, "--so-far") == results  # nothing was touched
 
 
 def test_variants_differ_in_what_they_change_and_in_nothing_else(tmp_path: Path) -> None:
@@ -322,7 +328,7 @@ def test_a_variant_cannot_have_the_name_of_a_baseline(tmp_path: Path) -> None:
 def test_time_left_counts_what_runs_took(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = iter([0.0, 600.0, 600.0, 600.001, 600.001, 1200.0])
+    clock = iter([0.0, 600.0, 600.0, 600.001, 600.001, 1200.0, 1200.0, 1201.0])
     monkeypatch.setattr("flows.ablate.time.monotonic", lambda: next(clock))
     runs = [AblationRun("full", seed, Path()) for seed in range(3)]
     countdown = Countdown(runs)
@@ -332,6 +338,10 @@ def test_time_left_counts_what_runs_took(
     told = capsys.readouterr().err
     assert "run 1 of 3: full, seed 0\n" in told
     assert "run 3 of 3: full, seed 2 (about 10 min left)" in told  # the second run was there already
+    countdown.is_shared = True
+    with countdown.run(runs[0]):
+        pass
+    assert "left" not in capsys.readouterr().err
 
 
 def test_a_claim_of_an_unknown_variant_is_refused(tmp_path: Path) -> None:
