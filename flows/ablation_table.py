@@ -90,6 +90,8 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
     """
     if not runs:
         raise InputError(f"{out_dir}: finished runs: found none", code="no-runs")
+    rows = list(config.variants)
+    runs = sorted(runs, key=lambda run: rows.index(run.variant))
     figures = {run: json.loads((run.folder / FIGURES).read_text()) for run in runs}
     truth = json.loads((out_dir / TRUTH / FIGURES).read_text())
     table = tabulate(figures, truth["rows"], config)
@@ -277,9 +279,10 @@ def write_csv(table: Table, path: Path) -> None:
 
 
 def comparison(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) -> Picture:
-    """Return the same frames side by side: layers, truth, and those of each variant's first run."""
+    """Return the same frames side by side: layers, truth, and each variant's with the seed that most have."""
     folders = {name: out_dir / TRUTH / PICTURES / name for name in BESIDE}
-    for run in runs:
+    common = max(config.seeds, key=lambda seed: sum(run.seed == seed for run in runs))
+    for run in (*(run for run in runs if run.seed == common), *runs):
         folders.setdefault(config.variants[run.variant].title, run.folder / PICTURES)
     truth = folders[BESIDE[-1]]
     names = [path.name for test in config.tests for path in sorted(truth.glob(f"{test}-*.png"))]

@@ -256,6 +256,8 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
         refused = CliRunner().invoke(app, [str(word) for word in words])
     assert "seed-0: found another process at it, with other settings or code" in refused.stderr
     assert run(*arguments, "--so-far") == results  # nothing was touched
+    (out / "full" / "seed-0" / ablation_figures.STAMP).unlink()
+    assert list(run(*arguments, "--so-far")["variants"]) == ["full", "controlnet"]
 
 
 def test_variants_differ_in_what_they_change_and_in_nothing_else(tmp_path: Path) -> None:
