@@ -197,6 +197,9 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
     none = CliRunner().invoke(app, [str(argument) for argument in (*arguments, "--so-far")])
     assert f"{out}: no such folder" in none.stderr
     assert not out.exists()
+    out.mkdir()
+    none = CliRunner().invoke(app, [str(argument) for argument in (*arguments, "--so-far")])
+    assert "finished runs: found none" in none.stderr
     stopped = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert stopped.exit_code == 1
     done = [out / name / "figures.json" for name in ("truth", "full/seed-0", "controlnet/seed-0")]
