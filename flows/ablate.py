@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from flows.console import stderr
 from model.config import ModelConfig
@@ -45,6 +45,8 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
     """Values of the model's network config, e.g. {mlo: noise_only}."""
     shares: dict[str, NonNegativeFloat] | None = None
     """Shares of the sources in training, e.g. {hoi: 1, object: 0}; null: those of the stages."""
+    iterations: PositiveInt | None = None
+    """Steps of the image stage; null: as many as every other variant."""
 
 
 class AblationTest(BaseModel, frozen=True, extra="forbid"):
@@ -146,7 +148,8 @@ def stages(run: AblationRun, config: AblateConfig) -> list[tuple[TrainConfig, Pa
     model = run.folder.parent / "model.yaml"
     model.parent.mkdir(parents=True, exist_ok=True)
     save_config(load_config(ModelConfig, config.image.model, changes), model)
-    image = config.image.model_copy(update={"model": model, "seed": run.seed})
+    iterations = variant.iterations or config.image.iterations
+    image = config.image.model_copy(update={"model": model, "seed": run.seed, "iterations": iterations})
     found = [(_shared(image, variant), run.folder / "image")]
     if config.temporal is not None:
         start = {"init_from": run.folder / "image" / "model", "seed": run.seed}

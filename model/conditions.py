@@ -41,6 +41,15 @@ class Conditions:
         """The one picture that is left without MLO: confidence of the nearest layer, [b, t, 1, H, W]."""
         return self.confidence.amax(dim=2, keepdim=True)
 
+    def visible(self) -> "Conditions":
+        """H and D of what is nearest alone: each layer is empty where another hides it."""
+        hidden = self.confidence < self.composite_depth
+        return replace(
+            self,
+            normals=self.normals.masked_fill(hidden[:, :, :, None], 0),
+            confidence=self.confidence.masked_fill(hidden, 0),
+        )
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditions":
         """Move every tensor."""
         return self._map(lambda tensor: tensor.to(device=device, dtype=dtype))

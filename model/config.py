@@ -21,8 +21,9 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     only the sizes below hold."""
     num_layers: Literal[7, 13] = 7
     """Layers of the multi-layer occlusion structure: 7 as in the paper, or 13 with the hands apart."""
-    mlo: Literal["full", "noise_only", "depth_only"] = "full"
-    """Ablation (Sec. 4.3): `noise_only` (w/o MLO*) has no E_F, `depth_only` (w/o MLO) one depth map for G."""
+    mlo: Literal["full", "noise_only", "depth_only", "noise_depth", "visible"] = "full"
+    """Ablation (Sec. 4.3): `noise_only` (w/o MLO*) has no E_F, `depth_only` (w/o MLO) one depth map for G.
+    Controls of it: `noise_depth` has no E_F, but D beside H in G; `visible` is full without what is hidden."""
     latent_channels: int = 4
     """Channels c of the codec's latents."""
     factor: int = 8
@@ -46,6 +47,11 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     """Motion modules."""
     with_temporal: bool = False
     """Whether there are motion modules: not in the image stage."""
+
+    @property
+    def has_occlusion_tokens(self) -> bool:
+        """Whether there is E_F (Eq. 2), the second of the two embeddings."""
+        return self.mlo in ("full", "visible")
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid"):

@@ -81,7 +81,7 @@ class SiteLayers(nn.Module):
         self.site = site
         added = (config.unet.cross_attention_dim, config.feed_forward_mult, config.tokens)
         self.fusion = ReferenceFusion(site.channels, site.heads, site.stride, config.fusion)
-        self.mlo = AddedAttention(site.channels, site.heads, *added) if config.mlo == "full" else None
+        self.mlo = AddedAttention(site.channels, site.heads, *added) if config.has_occlusion_tokens else None
         self.object = AddedAttention(site.channels, site.heads, *added)
         self.motion: AnimateDiffTransformer3D | None = None
 

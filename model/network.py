@@ -36,14 +36,16 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
         context_dim, factor = config.unet.cross_attention_dim, config.factor
         in_latent = config.guider.inject == "latent"
         guided = config.latent_channels if in_latent else config.unet.block_out_channels[0]
-        mapped = 1 if config.mlo == "depth_only" else 3 * config.num_layers
+        mapped = {"depth_only": 1, "noise_depth": 4 * config.num_layers}.get(config.mlo, 3 * config.num_layers)
 
         self.denoising_unet = DenoisingUNet(config)
         self.appearance_net = AppearanceNet(config.unet, config.latent_channels)  # R
         self.pose_guider = PoseGuider(mapped, guided, config.guider.channels, factor)  # G
         self.skeleton_guider = PoseGuider(3, guided, config.guider.channels, factor)  # G_1
         self.mlo_embedding = (
-            MloEmbedding(config.num_layers, context_dim, config.tokens) if config.mlo == "full" else None
+            MloEmbedding(config.num_layers, context_dim, config.tokens)
+            if config.has_occlusion_tokens
+            else None
         )
         self.object_embedding = ObjectEmbedding(context_dim, config.tokens)
         if config.context == "learned":
@@ -98,13 +100,16 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
     def encode_frames(self, conditions: Conditions) -> FrameEncoding:
         """G + G_1 (Eq. 1 and 5), E_F (Eq. 2) and E_N (Eq. 4) of every frame."""
         b, t = conditions.normals.shape[:2]
+        object_normals = conditions.object_normals
+        if self.settings.mlo == "visible":
+            conditions = conditions.visible()
         mlo = None
         if self.mlo_embedding is not None:
             mlo = self.mlo_embedding(conditions.normals.flatten(0, 1), conditions.confidence.flatten(0, 1))
         return FrameEncoding(
             guidance=self._guidance(conditions).unflatten(0, (b, t)),
             mlo_tokens=None if mlo is None else mlo.unflatten(0, (b, t)),
-            object_tokens=self.object_embedding(conditions.object_normals, conditions.points),
+            object_tokens=self.object_embedding(object_normals, conditions.points),
         )
 
     def _guidance(self, conditions: Conditions) -> Tensor:
@@ -113,6 +118,8 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
             maps = conditions.composite_depth.flatten(0, 1)  # [b·t, 1, H, W]
         else:
             maps = conditions.normals.flatten(0, 1).flatten(1, 2)  # [b·t, 3L, H, W]
+            if self.settings.mlo == "noise_depth":
+                maps = torch.cat([maps, conditions.confidence.flatten(0, 1)], dim=1)  # [b·t, 4L, H, W]
         skeleton = conditions.skeleton.flatten(0, 1)
         drawn = skeleton.flatten(1).any(dim=1)[:, None, None, None]  # [b·t, 1, 1, 1]
         return self.pose_guider(maps) + self.skeleton_guider(skeleton) * drawn

@@ -203,7 +203,16 @@ def test_absent_references_have_no_tap_and_zero_keys_and_values(network, trained
         assert site.keys is None or not (site.keys.any() or site.values.any())
 
 
-@pytest.mark.parametrize(("mlo", "seen"), [("full", True), ("noise_only", False), ("depth_only", False)])
+@pytest.mark.parametrize(
+    ("mlo", "seen"),
+    [
+        ("full", True),
+        ("visible", True),
+        ("noise_only", False),
+        ("noise_depth", False),
+        ("depth_only", False),
+    ],
+)
 def test_only_the_full_network_has_occlusion_tokens(mlo, seen, small, make_conditions):
     network = ManiVideoNetwork(small.model_copy(update={"mlo": mlo}))
     assert (network.mlo_embedding is not None) is seen
@@ -220,6 +229,32 @@ def test_without_mlo_the_guider_sees_the_nearest_depth_alone(small, trained, mak
         guidance = network.encode_frames(conditions).guidance
         assert (network.encode_frames(swapped).guidance == guidance).all()
         assert not torch.allclose(network.encode_frames(nearer).guidance, guidance)
+
+
+@pytest.mark.parametrize(("mlo", "depth_tells", "hidden_tells"), [
+    ("noise_only", False, True), ("noise_depth", True, True), ("full", True, True), ("visible", True, False),
+])  # fmt: skip
+def test_controls_differ_in_what_of_the_layers_the_network_sees(
+    mlo, depth_tells, hidden_tells, small, trained, make_conditions
+):
+    network = trained(ManiVideoNetwork(small.model_copy(update={"mlo": mlo})))
+    conditions = make_conditions(small)
+    normals, confidence = conditions.normals.clone(), conditions.confidence.clone()
+    confidence[:, :, 1], confidence[:, :, 2] = 0.25, 0.75  # the second hand layer lies before the first
+
+    def seen(normals, confidence):
+        with torch.no_grad():
+            frames = network.encode_frames(replace(conditions, normals=normals, confidence=confidence))
+        return [frames.guidance, *([] if frames.mlo_tokens is None else [frames.mlo_tokens])]
+
+    def same(others):
+        return all(torch.equal(*each) for each in zip(seen(normals, confidence), others, strict=True))
+
+    turned, moved = normals.clone(), confidence.clone()
+    turned[:, :, 1] *= -1
+    moved[:, :, 2] = 0.5
+    assert same(seen(turned, confidence)) is not hidden_tells
+    assert same(seen(normals, moved)) is not depth_tells
 
 
 def test_parameter_groups_are_disjoint_and_complete(network):
