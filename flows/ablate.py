@@ -30,10 +30,10 @@ from model.figures import MetricsConfig
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
 
-Area = Literal["hand_object", "hidden_fingers", "object"]
+Area = Literal["hand_object", "hidden_fingers", "elsewhere", "object"]
 BASELINES = {"first_frame": "true first frame", "mean_frame": "mean training frame", "truth": "true frames"}
 LOOK_S = 5.0  # at most, to see that a run is there already
-AREAS: tuple[Area, ...] = ("hand_object", "hidden_fingers", "object")
+AREAS: tuple[Area, ...] = ("hand_object", "hidden_fingers", "elsewhere", "object")
 
 
 class Variant(BaseModel, frozen=True, extra="forbid"):

@@ -1,8 +1,9 @@
-"""What one run of the ablation comes to: figures of every test clip, on three areas, and some frames.
+"""What one run of the ablation comes to: figures of every test clip, on four areas, and some frames.
 
 The hand-object area is that of every evaluation. The hidden-finger area is where a finger lies behind the
 visible surface, as the thirteen layers tell, widened by a margin: there, what is seen depends on what is not.
-The object area is where the object is what one sees. FID and MPJPE are of the hand-object area alone.
+Elsewhere is the rest of the hand-object area, where no finger is hidden. The object area is where the object
+is what one sees. FID and MPJPE are of the hand-object area alone.
 What no network is needed for is measured once for all runs, as rows that have the same form as a run's.
 Letters: T frames, H rows, W columns.
 """
@@ -21,12 +22,11 @@ from numpy.typing import NDArray
 from flows.ablate import AREAS, AblateConfig, AblationRun, AblationTest, Area
 from flows.generate import load_pipeline
 from flows.pictures import Picture, composite_picture, save_png
-from flows.stamps import changes, write_stamp
+from flows.stamps import changes, remove_stamp, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
-from model.evaluate import baselines, generate, mean_frame, read_clip, with_truth
-from model.figures import PICTURE_FIGURES, Figures, Metrics
-from model.metrics_joints import get_detector
+from model.evaluate import baselines, check_sizes, generate, mean_frame, mean_rows, read_clip, with_truth
+from model.figures import PICTURE_FIGURES, Figures, Metrics, available
 from model.metrics_weights import ALEXNET, INCEPTION, locate
 from model.pipeline import ManiVideoPipeline
 from render import occlusion
@@ -34,7 +34,6 @@ from render.occlusion import hidden_fingers, visible_object
 from storage import dataset
 from storage.dataset import ClipWindow, Dataset, dilate
 from storage.digests import digest_file
-from storage.errors import InputError
 from storage.manifest import ClipRow, Manifest
 from storage.store import Store
 
@@ -95,9 +94,11 @@ def read_clips(
     folded, apart = (Dataset.open(store, test.dataset, layers=layers) for layers in (7, 13))
     for row in clips_of(test, store, notes):
         window, confidence = read_clip(folded, row, config.sampling), read_clip(apart, row, config.sampling)
+        hidden = dilate(hidden_fingers(confidence.confidence), config.hidden_margin_px)
         areas: dict[Area, NDArray[np.bool_]] = {
             "hand_object": window.mask,
-            "hidden_fingers": dilate(hidden_fingers(confidence.confidence), config.hidden_margin_px),
+            "hidden_fingers": hidden,
+            "elsewhere": window.mask & ~hidden,
             "object": visible_object(confidence.confidence),
         }
         px_per_m = folded.joint_px_per_m(row, 0, len(window.frames), config.sampling.stride)
@@ -105,19 +106,14 @@ def read_clips(
 
 
 def check_tests(config: AblateConfig, store: Store) -> None:
-    """Raise InputError where a test has no clips to be measured on, or public weights are broken.
-
-    All pictures have one size: the mean training frame is held against every test's.
-    """
+    """Raise InputError where a test has no clips to be measured on, pictures have several sizes, or public
+    weights are broken."""
     trained_on = Dataset.open(store, config.image.dataset)
-    sizes = {trained_on.size(row) for row in trained_on.rows(config.image.split)}
+    clips = [(trained_on, row) for row in trained_on.rows(config.image.split)]
     for test in config.tests.values():
         of_test = Dataset.open(store, test.dataset)
-        sizes |= {of_test.size(row) for row in clips_of(test, store, notes={})}
-    if len(sizes) > 1:
-        used = {config.image.dataset: None} | {test.dataset: None for test in config.tests.values()}
-        names = ", ".join(used)
-        raise InputError(f"datasets {names}: sizes: found {sorted(sizes)}, wanted one", code="frame-size")
+        clips += [(of_test, row) for row in clips_of(test, store, notes={})]
+    check_sizes(clips)
     for weights in (ALEXNET, INCEPTION):
         locate(weights, config.metrics.weights)
 
@@ -137,6 +133,7 @@ def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfi
     if is_measured(model_dir, run):
         return run.folder / FIGURES
     truth = run.folder.parents[1] / TRUTH
+    remove_stamp(run.folder / STAMP)
     shutil.rmtree(run.folder / PICTURES, ignore_errors=True)
     pipeline = load_pipeline(model_dir)
     metrics = Metrics(config.metrics, pipeline._execution_device)
@@ -183,7 +180,7 @@ def measure_test(
     given = Dataset.open(store, test.dataset, layers=pipeline.network.settings.num_layers)
     clips, features = [], []
     for number, clip in enumerate(read_clips(test, config, store, metrics.notes)):
-        frames = generate(pipeline, read_clip(given, clip.row, config.sampling), config.sampling)
+        frames = generate(pipeline, read_clip(given, clip.row, config.sampling), config.sampling, clip.row.id)
         clips.append(clip.measure(metrics, frames))
         features.append(metrics.fid_features(frames, clip.areas["hand_object"]))
         if number < config.shown:
@@ -199,11 +196,13 @@ def measure_truth(config: AblateConfig, store: Store, out_dir: Path) -> Path:
     """
     folder = out_dir / TRUTH
     inputs = _truth_measured_from(config, store)
+    remove_stamp(folder / STAMP)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     metrics = Metrics(config.metrics)
     trained_on = Dataset.open(store, config.image.dataset)
-    mean = mean_frame(trained_on, trained_on.rows(config.image.split), config.sampling.mean_frames_per_clip)
+    averaged = mean_rows(trained_on, config.image.split)
+    mean = mean_frame(trained_on, averaged, config.sampling.mean_frames_per_clip)
     rows: dict[str, dict[str, Any]] = {}
     for name in config.tests:
         found = _measure_truth_of(metrics, name, mean, folder, config, store)
@@ -227,10 +226,7 @@ def _truth_measured_from(config: AblateConfig, store: Store) -> dict[str, Any]:
             for name in (config.image.dataset, *(test.dataset for test in config.tests.values()))
         },
         "config": config.model_dump(mode="json", include=MEASURED_BY),
-        "calibrated": {
-            it.name: locate(it, config.metrics.weights) is not None for it in (ALEXNET, INCEPTION)
-        },
-        "detector": get_detector(config.metrics.detector) is not None,
+        "available": available(config.metrics),
         "code": code_digest(sys.modules[__name__], occlusion, dataset),
     }
 

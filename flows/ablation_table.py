@@ -39,12 +39,19 @@ METRICS = {
     "miss_rate": "hands not found",
 }  # in the order of the paper's Table 2; MPJPE in pixels
 OF_PIXELS = ("lpips", "psnr", "ssim")  # the others are of the hand-object area alone
+METRICS_OF: dict[Area, Sequence[str]] = {
+    "hand_object": tuple(METRICS),
+    "hidden_fingers": OF_PIXELS,
+    "elsewhere": ("psnr",),
+    "object": OF_PIXELS,
+}
 COLUMNS: tuple[tuple[Area, str], ...] = tuple(
-    (area, metric) for area in AREAS for metric in METRICS if area == "hand_object" or metric in OF_PIXELS
+    (area, metric) for area in AREAS for metric in METRICS if metric in METRICS_OF[area]
 )
 AREA_TITLES: dict[Area, str] = {
     "hand_object": "hand and object",
     "hidden_fingers": "hidden fingers",
+    "elsewhere": "elsewhere",
     "object": "visible object",
 }
 PANEL_HEIGHT = 192  # pixels
@@ -101,6 +108,7 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
             run.variant: {
                 "title": config.variants[run.variant].title,
                 "parameters": found["parameters"],
+                "seeds": [each.seed for each in runs if each.variant == run.variant],
                 "tests": _nested(table, run.variant, config),
             }
             for run, found in figures.items()
@@ -230,11 +238,12 @@ def cells(results: Mapping[str, Any], table: Table, config: AblateConfig, test: 
     columns = [key for key in COLUMNS if any(table[name, test, *key].values for name in titles)]
     marks = {name: "" if results["calibrated"][name] else " (uncalibrated)" for name in METRICS}
     named = [f"{AREA_TITLES[area]}: {METRICS[metric]}{marks[metric]}" for area, metric in columns]
-    rows = [["variant", "parameters", *named]]
+    rows = [["variant", "parameters", "seeds", *named]]
     for name, title in titles.items():
         parameters = rows_of[name].get("parameters")
         size = "" if parameters is None else f"{parameters / 1e6:.1f} M"
-        rows.append([title, size, *(str(table[name, test, *key]) for key in columns)])
+        seeds = ", ".join(map(str, rows_of[name].get("seeds", ())))
+        rows.append([title, size, seeds, *(str(table[name, test, *key]) for key in columns)])
     return rows
 
 

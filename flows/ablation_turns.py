@@ -10,13 +10,14 @@ from pathlib import Path
 from time import sleep
 from typing import Literal
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock
 
 from flows.ablate import AblateConfig, AblationRun, Countdown, stages
 from flows.ablation_figures import is_measured
 from flows.console import stderr
 from flows.train import is_trained
 from storage.errors import InputError
+from storage.locks import try_to_hold
 from storage.store import Store
 
 LOOK_EVERY_S = 5.0  # for what another process holds
@@ -32,7 +33,7 @@ def turns(
     left, waiting = list(runs), False
     while left:
         for run in left:
-            held = _try_to_hold(_lock_of(run))
+            held = try_to_hold(_lock_of(run))
             if held is None:
                 countdown.is_shared = True
                 continue
@@ -52,7 +53,7 @@ def turns(
 def alone(out_dir: Path, at: Literal["preparing", "table"]) -> Iterator[None]:
     """Hold what all runs share, for one process at a time: benchmark, configs and true frames; the table."""
     lock = out_dir / f".{at}.lock"
-    held = _try_to_hold(lock)
+    held = try_to_hold(lock)
     if held is None:
         stderr.print(f"waiting for another process in {out_dir} ({at})", highlight=False)
         held = FileLock(lock, fallback_to_soft=False).acquire(poll_interval=LOOK_EVERY_S)
@@ -65,7 +66,7 @@ def nobody_at(runs: Sequence[AblationRun]) -> Iterator[None]:
     """Hold all runs, as what their figures are measured by changes; InputError where one is held."""
     with ExitStack() as stack:
         for run in runs:
-            held = _try_to_hold(_lock_of(run))
+            held = try_to_hold(_lock_of(run))
             if held is None:
                 found = f"{run.folder}: found another process at it, with other settings or code"
                 raise InputError(f"{found}, wanted the same, or none", code="shared-folder")
@@ -87,15 +88,3 @@ def finished(runs: Sequence[AblationRun], config: AblateConfig, store: Store) ->
 
 def _lock_of(run: AblationRun) -> Path:
     return run.folder.with_name(f".{run.folder.name}.lock")
-
-
-def _try_to_hold(lock: Path) -> AcquireReturnProxy | None:
-    """Return a lock that is held now, or None where another process has it."""
-    try:
-        return FileLock(lock, fallback_to_soft=False).acquire(blocking=False)
-    except Timeout:
-        return None
-    except (OSError, NotImplementedError) as error:
-        raise InputError(
-            f"{lock}: locking: found {error}, wanted a file system with flock", code="lock"
-        ) from None

@@ -6,12 +6,14 @@ have one key are versions of one thing, and the key's page shows its history.
 
 import base64
 import io
+import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
+import httpx
 import numpy as np
 from PIL import Image
 from prefect.artifacts import (
@@ -20,15 +22,20 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.exceptions import PrefectException
 
 from flows.outcome import Outcome
 from flows.progress import listener
 from flows.sheets import dataset_sheet
 from storage.dataset import Dataset
+from storage.errors import one_line
 from storage.manifest import dataset_names
 from storage.store import Store
 
+logger = logging.getLogger(__name__)
+
 UPDATE_S = 2.0  # between updates of progress: each is a request
+RETRY_S = 600.0  # where one failed: the client has tried for a minute
 SHEET_WIDTH = 1200  # pixels, at most: a server keeps every version in its database
 CHART_WIDTH, CHART_HEIGHT, CHART_POINTS = 640, 240, 160
 
@@ -38,20 +45,33 @@ def progress_shown(what: str) -> Iterator[None]:
     """Show how far the work inside has come."""
     artifact = create_progress_artifact(0.0, description=what)
     assert isinstance(artifact, UUID)  # a coroutine only inside an event loop
-    updated_s = time.monotonic()
+    next_s = time.monotonic() + UPDATE_S
 
     def tell(description: str, percent: float) -> None:
-        nonlocal updated_s
-        if time.monotonic() - updated_s >= UPDATE_S:
-            updated_s = time.monotonic()
-            update_progress_artifact(artifact, percent, description)
+        nonlocal next_s
+        if time.monotonic() >= next_s:
+            told = False
+            with server_may_be_away():
+                update_progress_artifact(artifact, percent, description)
+                told = True
+            next_s = time.monotonic() + (UPDATE_S if told else RETRY_S)
 
     token = listener.set(tell)
     try:
         yield
     finally:
         listener.reset(token)
-    update_progress_artifact(artifact, 100.0, what)
+    with server_may_be_away():
+        update_progress_artifact(artifact, 100.0, what)
+
+
+@contextmanager
+def server_may_be_away() -> Iterator[None]:
+    """Go on where the server does not answer: what is shown on a page is not worth days of training."""
+    try:
+        yield
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("Prefect's server cannot be told: %s", one_line(error))
 
 
 def show_outcome(outcome: Outcome, dataset: str, store: Store) -> None:
@@ -77,7 +97,8 @@ def show_outcome(outcome: Outcome, dataset: str, store: Store) -> None:
 def show_losses(losses: Sequence[float], stage: str) -> None:
     """Show the losses of a run, one a step, as a curve."""
     description = f"{stage} stage, {len(losses)} steps"
-    _show_picture(loss_chart(losses).encode(), "image/svg+xml", _key(stage, "losses"), description)
+    with server_may_be_away():
+        _show_picture(loss_chart(losses).encode(), "image/svg+xml", _key(stage, "losses"), description)
 
 
 def loss_chart(losses: Sequence[float]) -> str:

@@ -2,7 +2,7 @@
 
 Everything below the output folder, a folder for each clip:
 
-    metrics.json, contact_sheet.png, report.html
+    metrics.json, contact_sheet.png (of the worst clips), report.html
     clips/<clip>/generated.mp4, comparison.mp4 (layers | generated | truth)
 """
 
@@ -32,12 +32,12 @@ from flows.pictures import (
 from flows.report import MOST_CLIPS, Report, write_report
 from flows.sheets import views_row
 from flows.sprites import ClipSprites, clip_sprites
-from flows.stamps import changes, write_stamp
+from flows.stamps import changes, remove_stamp, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
-from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip, with_truth
-from model.figures import Metrics, MetricsConfig
-from model.metrics_weights import ALEXNET, INCEPTION, locate
+from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip, trained_beside, with_truth
+from model.figures import Metrics, MetricsConfig, available
+from storage import dataset as reading
 from storage.dataset import ClipWindow, Dataset
 from storage.digests import digest_file
 from storage.errors import InputError
@@ -93,9 +93,13 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     rows = with_truth(rows, config.dataset, measures.notes)[: config.max_clips]
     runs = read_runs(model_dir)
     measures.notes |= clips_trained_on(rows, config.dataset, config.split, runs, store)
-    metrics = evaluate(pipeline, dataset, rows, config.sampling, pictures.add, measures).metrics
+    remove_stamp(out_dir / STAMP)
+    sampling = config.sampling.model_copy(
+        update={"train_split": config.sampling.train_split or trained_beside(config.split)}
+    )
+    metrics = evaluate(pipeline, dataset, rows, sampling, pictures.add, measures).metrics
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    save_png(column(pictures.sheet), out_dir / "contact_sheet.png")
+    save_png(column(list(pictures.sheets.values())), out_dir / "contact_sheet.png")
     report = Report(
         title=f"Evaluation of {config.dataset}, split {config.split}",
         summary=f"{len(metrics['clips'])} clips; all figures are of the hand-object area alone.",
@@ -118,8 +122,8 @@ class ClipPictures:
         self.out_dir, self.sampling = out_dir, sampling
         self.dataset = folded  # seven layers, as pictures show them
         self.folders: dict[str, Path] = {}
-        self.sheet: list[Picture] = []
         self.worst: dict[str, ClipSprites] = {}  # MOST_CLIPS of them
+        self.sheets: dict[str, Picture] = {}  # of the same clips
         self._psnr: dict[str, float] = {}
 
     def add(self, clip: GeneratedClip) -> None:
@@ -127,11 +131,12 @@ class ClipPictures:
         name, fps = clip.row.id, clip.row.fps / self.sampling.stride
         window = read_clip(self.dataset, clip.row, self.sampling)
         self.folders[name] = clip_folder(self.out_dir, name)
-        self.sheet.append(write_clip(clip, window, self.folders[name], fps))
+        self.sheets[name] = write_clip(clip, window, self.folders[name], fps)
         self.worst[name] = clip_sprites(clip, window, fps)
         self._psnr[name] = math.inf if clip.figures["psnr"] is None else clip.figures["psnr"]
         if len(self.worst) > MOST_CLIPS:
-            del self.worst[max(self.worst, key=self._psnr.__getitem__)]
+            best = max(self.worst, key=self._psnr.__getitem__)
+            del self.worst[best], self.sheets[best]
 
 
 def evaluate_where_changed(
@@ -142,8 +147,8 @@ def evaluate_where_changed(
         "model": digest_file(model_dir.parent / TRAINING_STAMP),
         "dataset": Manifest.read(store, config.dataset).version,
         "config": config.model_dump(mode="json"),
-        "calibrated": [locate(it, config.metrics.weights) is not None for it in (ALEXNET, INCEPTION)],
-        "code": code_digest(sys.modules[__name__], lineage),
+        "available": available(config.metrics),
+        "code": code_digest(sys.modules[__name__], lineage, reading),
     }
     there = None if changes(out_dir / STAMP, inputs) else read_evaluation(out_dir)
     if there is not None:

@@ -63,7 +63,8 @@ def generate_clip(model_dir: Path, clip_id: str, config: GenerateConfig, store: 
     pipeline = load_pipeline(model_dir, config.precision, cpu_offload=config.cpu_offload)
     dataset = Dataset.open(store, config.dataset, layers=pipeline.network.settings.num_layers)
     row = dataset.row(clip_id)
-    return write_generated(pipeline, read_clip(dataset, row, config.sampling), row.fps, config, out)
+    window = read_clip(dataset, row, config.sampling)
+    return write_generated(pipeline, window, row.id, row.fps, config, out)
 
 
 def generate_motion(model_dir: Path, motion: Motion, config: GenerateConfig, store: Store, out: Path) -> int:
@@ -71,7 +72,7 @@ def generate_motion(model_dir: Path, motion: Motion, config: GenerateConfig, sto
     pipeline = load_pipeline(model_dir, config.precision, cpu_offload=config.cpu_offload)
     first_object = read_picture(motion.first_object).copy() if motion.first_object else None
     window, fps = motion_window(motion, config, store, pipeline.network.settings.num_layers)
-    return write_generated(pipeline, window, fps, config, out, first_object)
+    return write_generated(pipeline, window, motion.session.name, fps, config, out, first_object)
 
 
 def motion_window(
@@ -159,12 +160,13 @@ def load_pipeline(
 def write_generated(
     pipeline: ManiVideoPipeline,
     window: ClipWindow,
+    clip: str,
     fps: float,
     config: GenerateConfig,
     out: Path,
     first_object: NDArray[np.uint8] | None = None,
 ) -> int:
     """Generate a window's frames and write them as a video; return their number."""
-    frames = generate(pipeline, window, config.sampling, first_object)
+    frames = generate(pipeline, window, config.sampling, clip, first_object)
     out.parent.mkdir(parents=True, exist_ok=True)
     return write_video(out, frames, fps / config.sampling.stride)

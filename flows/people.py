@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from flows.batches import map_items
 from flows.sources import load_hands
-from flows.stamps import changes, write_stamp
+from flows.stamps import changes, remove_stamp, write_stamp
 from render.frames import FramesConfig, render_frames
 from render.grasp import wrist_rotation
 from render.hands.skin import skin_colors
@@ -67,6 +67,7 @@ def write_people(config: PeopleConfig, folder: Path) -> list[Path]:
     if not changes(folder / STAMP, inputs) and all(path.is_file() for path in paths):
         return paths
     folder.mkdir(parents=True, exist_ok=True)
+    remove_stamp(folder / STAMP)
     map_items(lambda path: _write_person(path, config), paths, workers=2, description="people")
     write_stamp(folder / STAMP, inputs)
     return paths

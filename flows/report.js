@@ -97,7 +97,8 @@ function remember() {
 function recall() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   const asked = wanted.get("sort") ?? "";
-  const column = columns.find((entry) => entry.name === asked.replace(/^-/, "")) ?? columns[1];
+  const named = columns.find((entry) => entry.name === asked.replace(/^-/, ""));
+  const column = named ?? columns[1] ?? columns[0]; // ids alone where no clip has a figure
   const reversed = asked.startsWith("-");
   if (column.name !== state.column || reversed !== state.reversed) sort(column.name, reversed);
   const clip = clips.find((entry) => entry.figures.id === wanted.get("clip")) ?? state.order[0];

@@ -1,6 +1,7 @@
 """Stamps: a small JSON file beside a result that says what it was made from, so that it is made once.
 
-A stamp is written last, so a result without one was interrupted and is made again.
+A stamp is removed before its result is overwritten, and written last, so a result without one was
+interrupted and is made again.
 """
 
 import json
@@ -18,6 +19,11 @@ def changes(stamp: Path, inputs: Mapping[str, Any]) -> list[str]:
     return sorted(
         name for name in made_from.keys() | inputs.keys() if made_from.get(name) != _plain(inputs.get(name))
     )
+
+
+def remove_stamp(stamp: Path) -> None:
+    """Take back what the stamp says of the result beside it, which is about to be overwritten."""
+    stamp.unlink(missing_ok=True)
 
 
 def write_stamp(stamp: Path, inputs: Mapping[str, Any]) -> None:

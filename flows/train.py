@@ -24,7 +24,7 @@ import model
 from flows.console import stderr
 from flows.progress import listener
 from flows.stamps import changes, write_stamp
-from model.run import RESUMABLE
+from model.run import RESUMABLE, held
 from model.train import train
 from model.training_config import TrainConfig
 from storage.digests import digest_file, digest_json, digest_tree
@@ -90,7 +90,11 @@ def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tup
         if run_dir.is_dir():
             if any(run_dir.iterdir()) and not (run_dir / STAMP).is_file():
                 raise FileExistsError(f"{run_dir} is there already and holds no run: move it away")
-            shutil.rmtree(run_dir)
+            with held(run_dir):
+                aside = run_dir.with_name(f".{run_dir.name}.outdated")
+                shutil.rmtree(aside, ignore_errors=True)
+                run_dir.rename(aside)  # a kill leaves no half of it under its stamp
+                shutil.rmtree(aside)
         run_dir.mkdir(parents=True)
         write_stamp(run_dir / STAMP, inputs)
     return train_stage(config, store, run_dir, resume=not outdated), True

@@ -21,9 +21,10 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     only the sizes below hold."""
     num_layers: Literal[7, 13] = 7
     """Layers of the multi-layer occlusion structure: 7 as in the paper, or 13 with the hands apart."""
-    mlo: Literal["full", "noise_only", "depth_only", "noise_depth", "visible"] = "full"
+    mlo: Literal["full", "noise_only", "depth_only", "noise_depth", "full_depth", "visible"] = "full"
     """Ablation (Sec. 4.3): `noise_only` (w/o MLO*) has no E_F, `depth_only` (w/o MLO) one depth map for G.
-    Controls of it: `noise_depth` has no E_F, but D beside H in G; `visible` is full without what is hidden."""
+    Controls of it: `noise_depth` and `full_depth` have D beside H in G, without E_F and with it; `visible` is
+    full on what is not hidden."""
     latent_channels: int = 4
     """Channels c of the codec's latents."""
     factor: int = 8
@@ -51,7 +52,12 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     @property
     def has_occlusion_tokens(self) -> bool:
         """Whether there is E_F (Eq. 2), the second of the two embeddings."""
-        return self.mlo in ("full", "visible")
+        return self.mlo in ("full", "full_depth", "visible")
+
+    @property
+    def has_guiding_depth(self) -> bool:
+        """Whether D stands beside H in G (Eq. 1)."""
+        return self.mlo in ("noise_depth", "full_depth")
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid"):

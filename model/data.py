@@ -154,15 +154,16 @@ class ClipCache:
         self, dataset: Dataset, rows: Sequence[ClipRow], max_bytes: int, latents: StoredLatents | None = None
     ) -> None:
         """latents: read these in place of pictures."""
-        self.dataset, self.latents = dataset, latents
+        self.dataset, self.latents, self.count = dataset, latents, len(rows)
         first = FrameTensors.from_window(dataset.read(rows[0], 0, 1, pictures=latents is None))
         self.height, self.width = first.area.shape[1:]
         of_frame = num_bytes(first) + (latents.num_bytes(self.height, self.width) if latents else 0)
         needed = of_frame * sum(row.num_frames for row in rows)
         self.holds_clips = needed <= max_bytes
-        self.most_bytes = needed if self.holds_clips else max_bytes // 4  # about what will be kept
         self.clips: dict[str, FrameTensors] = {}
         self.by_clip = LeastRecent[ReferenceTensors](max_bytes // 4, num_bytes)
+        references = min(max_bytes // 4, num_bytes(self.references(rows[0])) * len(rows))
+        self.most_bytes = references + (needed if self.holds_clips else 0)  # about what will be kept
 
     def frames(self, row: ClipRow, positions: NDArray[np.int64]) -> FrameTensors:
         """The frames of a clip at ascending positions [t]."""
@@ -176,8 +177,16 @@ class ClipCache:
         return join([self._read(row, int(k), 1) for k in positions])
 
     def _read(self, row: ClipRow, start: int, count: int, stride: int = 1) -> FrameTensors:
-        """Read frames, with their pictures or the latents in place of them."""
+        """Read frames, with their pictures or the latents in place of them; InputError if of another size."""
         window = self.dataset.read(row, start, count, stride, pictures=self.latents is None)
+        if (found := window.mask.shape[1:]) != (self.height, self.width):
+            raise InputError.mismatch(
+                f"clip {row.id} of dataset {self.dataset.manifest.name}",
+                "size",
+                found=f"{found[0]} by {found[1]}",
+                wanted=f"{self.height} by {self.width}, as of the others",
+                code="frame-size",
+            )
         if self.latents is None:
             return FrameTensors.from_window(window)
         stop = start + (count - 1) * stride + 1

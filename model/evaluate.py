@@ -6,7 +6,7 @@ Letters: T frames, H rows, W columns.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,10 @@ class EvaluateConfig(SamplingConfig, frozen=True, extra="forbid"):
     first_object: bool = False
     """Give f_8, the object as seen in the true first frame."""
     seed: int = Field(default=0, ge=0)
-    """Seeds each clip's noise."""
-    train_split: str = "train"
-    """Rows whose frames make the mean-frame baseline."""
+    """Seeds each clip's noise, together with the clip's name: no noise is that of all clips."""
+    train_split: str | None = None
+    """Rows whose frames make the mean-frame baseline; null: those to train on beside the evaluated split, as
+    object:train beside object:test."""
     mean_frames_per_clip: int = Field(default=8, ge=1)
     """Frames of each training clip, evenly spaced, that enter the mean frame."""
 
@@ -73,15 +74,19 @@ def evaluate(
 
     rows: one or more, all `with_truth`: motion alone has nothing to be compared with.
     metrics: measures the clips; None: as MetricsConfig says by default.
+    InputError where the mean training frame is of another size than a clip.
     """
     assert rows
     assert all(row.frames_key is not None for row in rows)
     metrics = metrics or Metrics(MetricsConfig(), pipeline._execution_device)
-    mean = mean_frame(dataset, dataset.rows(config.train_split), config.mean_frames_per_clip)
+    averaged = mean_rows(dataset, config.train_split or "train")
+    if averaged:
+        check_sizes((dataset, row) for row in (*averaged, *rows))
+    mean = mean_frame(dataset, averaged, config.mean_frames_per_clip)
     figures = []
     for number, row in enumerate(rows):
         window = read_clip(dataset, row, config)
-        generated = generate(pipeline, window, config)
+        generated = generate(pipeline, window, config, row.id)
         px_per_m = dataset.joint_px_per_m(row, 0, len(generated), config.stride)
         clip = measure(metrics, row, window, generated, px_per_m, mean)
         logger.info("%d of %d: %s: PSNR %s dB", number + 1, len(rows), row.id, clip.figures["psnr"])
@@ -149,9 +154,13 @@ def generate(
     pipeline: ManiVideoPipeline,
     window: ClipWindow,
     config: EvaluateConfig,
+    clip: str,
     first_object: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Frames [T, H, W, 3] generated from a window's conditions; `first_object` [h, w, 3] is f_8's picture."""
+    """Frames [T, H, W, 3] generated from a window's conditions; `first_object` [h, w, 3] is f_8's picture.
+
+    clip: its name, on which the noise depends.
+    """
     conditions = conditions_from_window(
         window,
         pipeline.codec,
@@ -159,16 +168,40 @@ def generate(
         first_object=config.first_object if first_object is None else first_object,
         device=pipeline._execution_device,
     )
-    output = pipeline(conditions, config, torch.Generator().manual_seed(config.seed))
+    output = pipeline(conditions, config, noise_of(clip, config.seed))
     return np.rint(output.frames[0] * 255.0).astype(np.uint8)
 
 
+def noise_of(clip: str, seed: int) -> torch.Generator:
+    """A generator for each clip, on the CPU: the same for any model and device."""
+    (state,) = np.random.SeedSequence([seed, *clip.encode()]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state))
+
+
+def mean_rows(dataset: Dataset, split: str) -> list[ClipRow]:
+    """Rows of a split whose frames make the mean frame: those with hands and object."""
+    return [row for row in dataset.rows(split) if row.has_hands and row.has_object]
+
+
 def mean_frame(dataset: Dataset, rows: Sequence[ClipRow], frames_per_clip: int) -> NDArray[np.uint8] | None:
-    """Mean [H, W, 3] of evenly spaced frames of the rows with hands and object; None where there are none."""
+    """Mean [H, W, 3] of evenly spaced frames of `mean_rows`; None where there are none."""
     total, count = np.zeros(()), 0
     for row in rows:
-        if row.has_hands and row.has_object:
-            stride = max(row.num_frames // frames_per_clip, 1)
-            frames = dataset.read(row, 0, min(frames_per_clip, row.num_frames), stride).frames
-            total, count = total + frames.sum(axis=0, dtype=np.float64), count + len(frames)
+        stride = max(row.num_frames // frames_per_clip, 1)
+        frames = dataset.read(row, 0, min(frames_per_clip, row.num_frames), stride).frames
+        total, count = total + frames.sum(axis=0, dtype=np.float64), count + len(frames)
     return np.rint(total / count).astype(np.uint8) if count else None
+
+
+def check_sizes(clips: Iterable[tuple[Dataset, ClipRow]]) -> None:
+    """Raise InputError where clips differ in size: one mean frame is held against all of them."""
+    sizes = {dataset.size(row): f"{row.id} of {dataset.manifest.name}" for dataset, row in clips}
+    if len(sizes) > 1:
+        found = ", ".join(f"{h} by {w} ({clip})" for (h, w), clip in sorted(sizes.items()))
+        raise InputError(f"size: found {found}, wanted one size for all clips", code="frame-size")
+
+
+def trained_beside(split: str) -> str:
+    """Name of the split to train on where `split` is evaluated, both by sequence, object or participant."""
+    by, colon, _ = split.rpartition(":")
+    return f"{by}{colon}train"

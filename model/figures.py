@@ -21,7 +21,14 @@ from model.metrics_fid import ENOUGH, area_crops, frechet_distance
 from model.metrics_inception import NUM_FEATURES, Inception
 from model.metrics_joints import DetectorName, JointDetector, get_detector, joint_errors, why_no_detector
 from model.metrics_lpips import SMALLEST, Lpips, masked_lpips
-from model.metrics_weights import ALEXNET, INCEPTION, MetricWeightsConfig, PublicWeights, load_or_randomize
+from model.metrics_weights import (
+    ALEXNET,
+    INCEPTION,
+    MetricWeightsConfig,
+    PublicWeights,
+    load_or_randomize,
+    locate,
+)
 
 PICTURE_FIGURES = ("psnr", "ssim", "lpips", "flicker")
 JOINT_FIGURES = ("mpjpe", "mpjpe_mm", "miss_rate")
@@ -39,6 +46,12 @@ class MetricsConfig(BaseModel, frozen=True, extra="forbid"):
     """Frames of each clip, evenly spaced, that FID is of; null: all; 0: no FID."""
     detector: DetectorName = "mediapipe"
     """Finds the hand joints that MPJPE is of, where it is installed."""
+
+
+def available(config: MetricsConfig) -> dict[str, bool]:
+    """Return which of what figures need is on this machine: public weights by name, and the detector."""
+    found = {it.name: locate(it, config.weights) is not None for it in (ALEXNET, INCEPTION)}
+    return {**found, "detector": why_no_detector(config.detector) is None}
 
 
 class Metrics:

@@ -36,7 +36,7 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
         context_dim, factor = config.unet.cross_attention_dim, config.factor
         in_latent = config.guider.inject == "latent"
         guided = config.latent_channels if in_latent else config.unet.block_out_channels[0]
-        mapped = {"depth_only": 1, "noise_depth": 4 * config.num_layers}.get(config.mlo, 3 * config.num_layers)
+        mapped = 1 if config.mlo == "depth_only" else (3 + config.has_guiding_depth) * config.num_layers
 
         self.denoising_unet = DenoisingUNet(config)
         self.appearance_net = AppearanceNet(config.unet, config.latent_channels)  # R
@@ -113,12 +113,12 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
         )
 
     def _guidance(self, conditions: Conditions) -> Tensor:
-        """G([H]) + G_1(S) (Eq. 1, 5): [b·t, C_0 or c, h, w]; a frame without a skeleton gets none of G_1."""
+        """G([H]) or G([H, D]), + G_1(S) (Eq. 1, 5): [b·t, C_0 or c, h, w]; without a skeleton no G_1."""
         if self.settings.mlo == "depth_only":
             maps = conditions.composite_depth.flatten(0, 1)  # [b·t, 1, H, W]
         else:
             maps = conditions.normals.flatten(0, 1).flatten(1, 2)  # [b·t, 3L, H, W]
-            if self.settings.mlo == "noise_depth":
+            if self.settings.has_guiding_depth:
                 maps = torch.cat([maps, conditions.confidence.flatten(0, 1)], dim=1)  # [b·t, 4L, H, W]
         skeleton = conditions.skeleton.flatten(0, 1)
         drawn = skeleton.flatten(1).any(dim=1)[:, None, None, None]  # [b·t, 1, 1, 1]

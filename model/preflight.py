@@ -3,6 +3,7 @@
 All that is wrong is said at once.
 """
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -74,6 +75,9 @@ class Findings:
 
 def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -> Ready:
     """Build what a run needs; InputError names all that prevents it. Nothing is written."""
+    gc.collect()  # a run before this one may have left a network, and its memory to PyTorch
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     findings = Findings()
     trainer = run = batches = validation = None
     dataset: Dataset | None = None
@@ -146,7 +150,8 @@ def check_least_memory(config: TrainConfig, findings: Findings) -> None:
 def check_memory(trainer: Trainer, batches: StepBatches, findings: Findings) -> None:
     """What training will take beside the weights, which are in their place already."""
     estimate = estimate_memory(trainer, batches.cache.height, batches.cache.width)
-    step, clips = estimate.moments + estimate.step, batches.cache.most_bytes
+    clips = batches.cache.most_bytes
+    step = estimate.moments + estimate.step + trainer.most_latent_bytes(batches.cache)
     on_gpu = trainer.device.type == "cuda"
     if on_gpu:
         free, _ = torch.cuda.mem_get_info(trainer.device)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
+
 from model.checkpoint import checkpoints, load_checkpoint, prune_checkpoints, read_position, save_checkpoint
 from model.pipeline import ManiVideoPipeline
 from model.run_log import RunLog
@@ -19,8 +21,12 @@ from model.training_config import TrainConfig
 from storage.config import save_config
 from storage.durable import sync, sync_tree
 from storage.errors import InputError
+from storage.locks import try_to_hold
+from storage.manifest import name_and_version
 
 logger = logging.getLogger(__name__)
+
+LOCK = ".run.lock"  # held while a run is at work in the folder
 
 RESUMABLE = {  # what a resumed run may change: its length, and what changes results by rounding alone
     "iterations", "checkpoint_every", "keep", "log_every", "device", "threads", "read_ahead", "cache_gib",
@@ -52,15 +58,23 @@ class Run:
             raise InputError(f"{self.model} is there already: name another folder", code="run-exists")
 
     def restore(self, trainer: Trainer) -> int:
-        """Read the newest checkpoint, if there is one; return the number of steps behind it."""
+        """Read the newest checkpoint, if there is one; return the number of steps behind it.
+
+        Raises InputError where processes that train together do not find the same one.
+        """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         saved = checkpoints(self.checkpoints)
         if self.writes:
             save_config(self.config, self.folder / "config.yaml")
-        if not saved:
-            return 0
-        first = load_checkpoint(saved[-1], trainer.state)
-        logger.info("resuming after step %d", first)
+        first = load_checkpoint(saved[-1], trainer.state) if saved else 0
+        if len(found := set(gather_object([first]))) > 1:
+            raise InputError(
+                f"{self.checkpoints}: found steps {sorted(found)}, one for each process, wanted a folder "
+                "that all of them share",
+                code="checkpoint",
+            )
+        if saved:
+            logger.info("resuming after step %d", first)
         return first
 
     @contextmanager
@@ -97,13 +111,36 @@ class Run:
     def _check_settings(self, checkpoint: Path) -> None:
         """Raise InputError naming each setting that differs from the checkpoint's and may not."""
         then: dict[str, Any] = read_position(checkpoint)["config"]
+        now = dict(self.settings)
+        if now.get("dataset.version") == then.get("dataset.version"):  # `name` and `name@version` are one
+            for settings in (then, now):
+                settings["dataset"], _ = name_and_version(settings["dataset"])
         changed = [
             f"{key} was {then[key]!r}, is {value!r}"
-            for key, value in self.settings.items()
+            for key, value in now.items()
             if key in then and key not in RESUMABLE and then[key] != value
         ]
+        if any(change.startswith("dataset.version ") for change in changed):
+            name, _ = name_and_version(then["dataset"])
+            changed.append(f"--dataset {name}@{then['dataset.version']} is what it was trained on")
         if changed:
             raise InputError(f"{checkpoint} is of other settings: {'; '.join(changed)}", code="checkpoint")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; InputError where another process is at work in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = try_to_hold(folder / LOCK)
+    except InputError as error:
+        logger.warning("%s: nothing keeps another run out", error)
+        yield
+        return
+    if lock is None:
+        raise InputError(f"{folder}: found another run at work in it, wanted none", code="run-exists")
+    with lock:
+        yield
 
 
 def model_settings(pipeline: ManiVideoPipeline) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Letters: t frames, H rows, W columns.
 
 import io
 import json
+import math
 import time
 from collections import deque
 from pathlib import Path
@@ -50,13 +51,13 @@ class RunLog:
         record = {
             "step": step,
             "loss": result.loss,
-            "gradient_norm": result.gradient_norm,
+            "gradient_norm": result.gradient_norm if math.isfinite(result.gradient_norm) else None,
             "learning_rate": result.learning_rate,
             "by_source": result.by_source,
         }
         self.lines.write(json.dumps(record) + "\n")
         for name in ("loss", "gradient_norm", "learning_rate"):
-            self.board.add_scalar(name, record[name], step)
+            self.board.add_scalar(name, getattr(result, name), step)
         for source, loss in result.by_source.items():
             self.board.add_scalar(f"loss_by_source/{source}", loss, step)
         self.times.append(time.monotonic())

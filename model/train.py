@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ import torch
 
 from model.data import read_steps
 from model.preflight import Ready, prepare
+from model.run import held
 from model.run_log import read_losses
 from model.training_config import TrainConfig
+from storage.errors import StoreError
 from storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class TrainResult:
     """A finished run."""
 
     model: Path  # folder of the saved pipeline
-    losses: list[float]  # one a step, from the run's beginning
+    losses: list[float]  # one a step, from the run's beginning; empty in a process that does not write
     seconds: float  # of this call
 
 
@@ -55,26 +57,44 @@ def train(
     run, trainer, validation = ready.run, ready.trainer, ready.validation
     for name, fact in ready.facts.items():
         logger.info("%s: %s", name, fact)
-    encode_what_is_missing(ready)
-    first = run.restore(trainer)
-    steps = read_steps(ready.batches, first, config.iterations, config.read_ahead)
-    with cpu_threads(config), flushed_denormals(), interruption() as interrupted, run.logging(first) as log:
-        for step, batch in enumerate(steps, start=first):
-            result = trainer.step(step, batch)
-            if log is not None:
-                log.write(step, result)
-                if progress is not None:
-                    progress(step + 1, config.iterations, result.loss)
-                if validation is not None and (step + 1) % validation.every == 0:
+    with held(out_dir) if run.writes else nullcontext(), kept(store):
+        encode_what_is_missing(ready)
+        first = run.restore(trainer)
+        steps = read_steps(ready.batches, first, config.iterations, config.read_ahead)
+        with (
+            cpu_threads(config),
+            flushed_denormals(),
+            interruption() as interrupted,
+            run.logging(first) as log,
+        ):
+            for step, batch in enumerate(steps, start=first):
+                result = trainer.step(step, batch)
+                if log is not None:
+                    log.write(step, result)
+                    if progress is not None:
+                        progress(step + 1, config.iterations, result.loss)
+                done, stopped = step + 1 == config.iterations, trainer.anywhere(interrupted.is_set())
+                if done or stopped or (step + 1) % config.checkpoint_every == 0:
+                    run.save(step + 1, trainer, log)
+                # After the checkpoint of that step: a failure here costs no step.
+                if log is not None and validation is not None and (step + 1) % validation.every == 0:
                     validation.look(trainer, step, log)
-            done, stopped = step + 1 == config.iterations, trainer.anywhere(interrupted.is_set())
-            if done or stopped or (step + 1) % config.checkpoint_every == 0:
-                run.save(step + 1, trainer, log)
-            if stopped and not done:
-                raise KeyboardInterrupt(f"stopped after step {step + 1}; resume from {out_dir}")
-    run.finish(trainer)
+                if stopped and not done:
+                    raise KeyboardInterrupt(f"stopped after step {step + 1}; resume from {out_dir}")
+        run.finish(trainer)
     trainer.accelerator.end_training()
-    return TrainResult(run.model, read_losses(out_dir), time.monotonic() - started)
+    return TrainResult(run.model, read_losses(out_dir) if run.writes else [], time.monotonic() - started)
+
+
+@contextmanager
+def kept(store: Store) -> Iterator[None]:
+    """Keep the records that are read: nobody clears up the store meanwhile, unless it is read-only."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(store.in_use())
+        except StoreError as error:
+            logger.warning("%s; whoever clears it up meanwhile may take clips from this run", error)
+        yield
 
 
 def encode_what_is_missing(ready: Ready) -> None:

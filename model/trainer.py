@@ -28,7 +28,8 @@ from torch.optim import Optimizer
 from model.checkpoint import TrainingState
 from model.clip_context import clip_context
 from model.clip_tensors import FrameTensors, assemble, to_signed
-from model.data import Batch, LeastRecent
+from model.conditions import NUM_REFERENCES
+from model.data import Batch, ClipCache, LeastRecent
 from model.latents import encode_pictures
 from model.muon import Muon
 from model.network import ManiVideoNetwork
@@ -39,6 +40,7 @@ from model.training_config import TrainConfig
 from storage.errors import InputError
 
 LATENT_CACHE_BYTES = 2**30
+LEAST_SCALE = 1.0  # of the loss in float16: below it, it is not the scale that makes gradients overflow
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -150,14 +152,16 @@ class Trainer:
         norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.config.max_gradient_norm))
         clips = gather_object(list(zip(batch.sources, batch.ids, losses.mean(1).tolist(), strict=True)))
         value = fmean(loss for *_, loss in clips)
-        overflow = self.state.scaler is not None and math.isfinite(value)  # the scaler leaves such a step out
-        if not (math.isfinite(value) and (math.isfinite(norm) or overflow)):
-            ids = [clip for _, clip, _ in clips]
+        scaler, ids = self.state.scaler, [clip for _, clip, _ in clips]
+        # A scaler leaves a step out whose gradient overflows.
+        if not (math.isfinite(value) and (math.isfinite(norm) or scaler is not None)):
             raise FloatingPointError(f"step {step}: loss {value}, gradient {norm} on clips {ids}")
         rate = learning_rate(step, self.config)
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate
         self.state.optimizer.step()
+        if scaler is not None and not math.isfinite(norm) and scaler.get_scale() < LEAST_SCALE:
+            raise FloatingPointError(f"step {step}: gradient {norm} at any scale of the loss, on clips {ids}")
         self.state.optimizer.zero_grad(set_to_none=True)
         if self.state.ema is not None:
             self.state.ema.step(self.parameters)
@@ -262,6 +266,18 @@ class Trainer:
         entropy = [self.config.seed, step, ("timesteps", "noise").index(purpose)]
         seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(seed))
+
+    def most_latent_bytes(self, clips: ClipCache) -> int:
+        """What the references of all clips take that are kept encoded."""
+        factor = self.codec.factor
+        of_clip = (
+            4
+            * NUM_REFERENCES
+            * self.codec.latent_channels
+            * (clips.height // factor)
+            * (clips.width // factor)
+        )
+        return min(LATENT_CACHE_BYTES, of_clip * clips.count)
 
     def _encoded_references(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """References as latents [b, 8, c, h, w] and tokens [b, k, d], made once a clip; absent ones zero."""

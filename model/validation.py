@@ -24,7 +24,7 @@ class Validation:
     def look(self, trainer: Trainer, step: int, log: RunLog) -> None:
         """Generate the clip, write it beside the log and show it there."""
         with averaged_weights(trainer):
-            generated = generate(trainer.pipeline, self.window, self.sampling)
+            generated = generate(trainer.pipeline, self.window, self.sampling, self.row.id)
         fps = self.row.fps / self.sampling.stride
         write_video(log.video(step), generated, fps)
         log.show(step, generated, self.window.frames, fps)

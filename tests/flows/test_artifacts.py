@@ -5,15 +5,19 @@ import io
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from uuid import uuid4
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from prefect.client.orchestration import get_client
 
+from flows import artifacts
 from flows.artifacts import CHART_HEIGHT, CHART_POINTS, CHART_WIDTH, loss_chart
 from flows.build import BuildConfig
 from flows.data_dag import build_dataset
+from flows.progress import listener
 from render.layers import LayersConfig
 from render.six_views import SixViewConfig
 
@@ -49,6 +53,28 @@ def test_the_chart_of_losses_falls_as_they_do_and_stays_inside() -> None:
     assert (np.diff(points, axis=0) > 0).all()  # rows count downwards
     assert (points >= 0).all()
     assert (points <= (CHART_WIDTH, CHART_HEIGHT)).all()
+
+
+def test_a_server_that_does_not_answer_stops_nothing_and_is_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, asked_at = [0.0], list[float]()
+
+    def answer(*_: object) -> None:
+        asked_at.append(clock[0])
+        if clock[0] < 1000:
+            raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr(artifacts, "create_progress_artifact", lambda *_, **__: uuid4())
+    monkeypatch.setattr(artifacts, "update_progress_artifact", answer)
+    monkeypatch.setattr("flows.artifacts.time.monotonic", lambda: clock[0])
+    with artifacts.progress_shown("training"):
+        tell = listener.get()
+        assert tell is not None
+        for clock[0] in (1, 3, 5, 600, 604, 1210, 1211, 1213):
+            tell("image stage", 50)
+    assert asked_at == [3, 604, 1210, 1213, 1213]  # the last: it is done
+    assert caplog.text.count("Prefect's server cannot be told: refused") == 2
 
 
 def test_one_loss_makes_a_chart() -> None:

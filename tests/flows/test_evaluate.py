@@ -1,4 +1,7 @@
-"""An evaluation's clips: those without true frames are left out and told of, and count for nothing."""
+"""An evaluation's clips: those without true frames are left out and told of, and count for nothing.
+
+Evaluated is where something changed, or was interrupted; pictures are of the worst clips.
+"""
 
 import json
 from dataclasses import replace
@@ -6,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from flows.evaluate import EvaluationConfig, evaluate_model
+from flows.evaluate import ClipPictures, EvaluationConfig, evaluate_model, evaluate_where_changed
+from flows.train import STAMP as TRAINING_STAMP
+from flows.train import code_digest
 from model.config import ModelConfig
+from model.evaluate import GeneratedClip, read_clip
 from model.pipeline import build_pipeline
+from storage import dataset as reading
 from storage.config import load_config
+from storage.dataset import Dataset
 from storage.errors import InputError
 from storage.manifest import Manifest, update
 from storage.store import Store
@@ -35,6 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest model, which nothing was trained on."""
     folder = tmp_path_factory.mktemp("run") / "model"
     build_pipeline(load_config(ModelConfig, TINY, OVERRIDES)).save_pretrained(folder)
+    (folder.parent / TRAINING_STAMP).write_text("{}")
     return folder
 
 
@@ -65,3 +74,66 @@ def test_a_split_of_motion_alone_cannot_be_evaluated(model: Path, store: Store, 
         InputError, match=r"toy: clips to evaluate: found none with true frames; motion alone:"
     ):
         evaluate_model(model, CONFIG, store, tmp_path / "out")
+
+
+def test_the_mean_frame_is_of_what_is_trained_on_beside_the_evaluated_split(
+    model: Path, store: Store, tmp_path: Path
+) -> None:
+    def by_object(toy: Manifest) -> Manifest:
+        tested = {"held0": "test"}
+        rows = [replace(r, split="test", object_split=tested.get(r.session, "train")) for r in toy.rows]
+        return replace(toy, rows=tuple(rows))
+
+    update(store, "toy", by_object)  # nobody is trained on by sequence
+    metrics = evaluate_model(
+        model, CONFIG.model_copy(update={"split": "object:test"}), store, tmp_path
+    ).metrics
+    assert metrics["baselines"]["mean_frame"]["psnr"] > 0
+
+
+def test_a_result_that_another_evaluation_began_to_overwrite_is_made_again(
+    model: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    evaluate_where_changed(model, CONFIG, store, tmp_path)
+    videos = [path.read_bytes() for path in tmp_path.rglob("*.mp4")]
+    other = CONFIG.model_copy(update={"sampling": CONFIG.sampling.model_copy(update={"seed": 8})})
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.evaluate.save_png", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            evaluate_model(model, other, store, tmp_path)
+    assert [path.read_bytes() for path in tmp_path.rglob("*.mp4")] != videos
+    _, is_made = evaluate_where_changed(model, CONFIG, store, tmp_path)
+    assert is_made
+    assert [path.read_bytes() for path in tmp_path.rglob("*.mp4")] == videos
+
+
+def test_a_detector_and_another_reader_of_clips_are_changes(
+    model: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_made() -> bool:
+        return evaluate_where_changed(model, CONFIG, store, tmp_path / "out")[1]
+
+    monkeypatch.setattr("flows.evaluate.code_digest", code_digest.__wrapped__)  # not the remembered one
+    assert [is_made(), is_made()] == [True, False]
+    monkeypatch.setattr("model.figures.why_no_detector", lambda _: None)
+    assert [is_made(), is_made()] == [True, False]
+    edited = tmp_path / "dataset.py"
+    edited.write_text("# edited")
+    monkeypatch.setattr(reading, "__file__", str(edited))
+    assert [is_made(), is_made()] == [True, False]
+
+
+def test_sheet_and_report_keep_pictures_of_the_worst_clips(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.evaluate.MOST_CLIPS", 1)
+    toy = Dataset.open(store, "toy")
+    pictures = ClipPictures(tmp_path, toy, CONFIG.sampling)
+    for row, psnr in zip(toy.rows("test"), (30.0, 10.0), strict=True):
+        window = read_clip(toy, row, CONFIG.sampling)
+        pictures.add(GeneratedClip(row, window.frames, window.frames, window.mask, {"psnr": psnr}))
+    assert list(pictures.sheets) == list(pictures.worst) == ["held1/cam0"]
+    assert list(pictures.folders) == ["held0/cam0", "held1/cam0"]

@@ -124,6 +124,23 @@ def test_people_that_are_there_stay(video: Path) -> None:
     assert video.stat().st_mtime_ns == before
 
 
+def test_people_whose_change_was_interrupted_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    (video,) = write_people(PEOPLE, tmp_path)
+    slower = PEOPLE.model_copy(update={"fps": 12.0})
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.people.write_stamp", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            write_people(slower, tmp_path)
+    assert VideoFile(video).info.fps == 12
+    write_people(PEOPLE, tmp_path)
+    assert VideoFile(video).info.fps == 24
+
+
 def test_keypoints_that_do_not_fit_are_named(video: Path, tmp_path: Path) -> None:
     assert read_keypoints(keypoints_file(video), 4).shape == (4, 17, 3)
     with pytest.raises(InputError, match=r"keypoints: found \(4, 17, 3\), wanted \(5, 17, 3\)"):

@@ -44,6 +44,7 @@ SCHEMES = ("dark", "light")  # as the browser counts them
 HEIGHT = 5000  # pixels: all of the page
 FRAMES = 5
 PSNR = {"middle/cam": 20.0, "best/cam": 30.0, "worst/cam": 10.0, "unseen/cam": None}
+NOTHING = {"mpjpe": None, "mpjpe_mm": None, "miss_rate": None}
 LOSSES = {
     stage: np.geomspace(0.8, 0.02, steps) * np.random.default_rng(steps).uniform(0.8, 1.25, steps)
     for stage, steps in (("image", 500), ("temporal", 37))
@@ -126,9 +127,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"id": name, "psnr": psnr, "baselines": {"first_frame": {"psnr": 15.0}}}
         for name, psnr in PSNR.items()
     ]
-    nothing = {"mpjpe": None, "mpjpe_mm": None, "miss_rate": None}
     notes = {"lpips": f"weights: {'/folder' * 40}"}
-    metrics = {"clips": clips, "baselines": {}, "joints_on_truth": nothing, "calibrated": {}, "notes": notes}
+    metrics = {"clips": clips, "baselines": {}, "joints_on_truth": NOTHING, "calibrated": {}, "notes": notes}
     sprites = {name: pictures(name) for name in PSNR if name != "unseen/cam"}
     losses = {stage: values.tolist() for stage, values in LOSSES.items()}
     configs = {name: yaml.safe_dump(settings) for name, settings in CONFIGS.items()}
@@ -263,6 +263,15 @@ def test_frames_keep_step_and_columns_sort(browser: str, page: Path) -> None:
     assert seen[8]["order"] == ["best/cam", "middle/cam", "worst/cam", "unseen/cam"]  # none stays last
     assert seen[8]["hash"] == "#clip=middle%2Fcam&frame=3&sort=-psnr"
     assert seen[9]["order"] == worst_first
+
+
+def test_clips_without_any_figure_are_listed_by_name(browser: str, tmp_path: Path) -> None:
+    clips = [{"id": name, "psnr": None, "baselines": {}} for name in ("b/cam", "a/cam")]
+    metrics = {"clips": clips, "baselines": {}, "joints_on_truth": NOTHING, "calibrated": {}, "notes": {}}
+    page = tmp_path / "report.html"
+    write_report(Report("A run", "Two clips.", metrics, {}, {}, {}), page)
+    (seen,) = drive(browser, page, ["() => {}"], CLIPS).told
+    assert (seen["order"], seen["clip"]) == (["a/cam", "b/cam"], "a/cam")
 
 
 def test_layers_and_confidence_show_the_frame_that_the_slider_chose(browser: str, page: Path) -> None:

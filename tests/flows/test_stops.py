@@ -22,7 +22,7 @@ from model.training_config import TrainConfig
 from storage.config import load_config, save_config
 from storage.store import Store
 from tests.flows.conftest import PATIENCE_S, wait_for
-from tests.flows.test_ablation import ablation
+from tests.flows.small_ablation import ablation
 from tests.forks import manivideo, wait_until
 from tests.model.training.conftest import OVERRIDES, TINY, write_toy
 from tests.model.training.test_crash import results

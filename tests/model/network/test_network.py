@@ -207,6 +207,7 @@ def test_absent_references_have_no_tap_and_zero_keys_and_values(network, trained
     ("mlo", "seen"),
     [
         ("full", True),
+        ("full_depth", True),
         ("visible", True),
         ("noise_only", False),
         ("noise_depth", False),
@@ -232,7 +233,8 @@ def test_without_mlo_the_guider_sees_the_nearest_depth_alone(small, trained, mak
 
 
 @pytest.mark.parametrize(("mlo", "depth_tells", "hidden_tells"), [
-    ("noise_only", False, True), ("noise_depth", True, True), ("full", True, True), ("visible", True, False),
+    ("noise_only", False, True), ("noise_depth", True, True), ("full", True, True),
+    ("full_depth", True, True), ("visible", True, False),
 ])  # fmt: skip
 def test_controls_differ_in_what_of_the_layers_the_network_sees(
     mlo, depth_tells, hidden_tells, small, trained, make_conditions

@@ -82,17 +82,17 @@ def write_toy(store: Store) -> None:
     Manifest("toy", tuple(rows)).write(store)
 
 
-def write_clip(store: Store, name: str, source: str, *, split: str, seed: int) -> ClipRow:
+def write_clip(store: Store, name: str, source: str, *, split: str, seed: int, size: int = SIZE) -> ClipRow:
     """Write squares, an object and two palms, that jump about; a human clip has pictures alone."""
     rng = np.random.default_rng(seed)
-    background = np.broadcast_to(rng.integers(0, 255, 3, dtype=np.uint8), (SIZE, SIZE, 3)).copy()
-    rgb = np.broadcast_to(background, (FRAMES, SIZE, SIZE, 3)).copy()
-    normals = np.zeros((FRAMES, LAYERS, SIZE, SIZE, 3), np.uint8)
-    depth = np.zeros((FRAMES, LAYERS, SIZE, SIZE), np.uint16)
+    background = np.broadcast_to(rng.integers(0, 255, 3, dtype=np.uint8), (size, size, 3)).copy()
+    rgb = np.broadcast_to(background, (FRAMES, size, size, 3)).copy()
+    normals = np.zeros((FRAMES, LAYERS, size, size, 3), np.uint8)
+    depth = np.zeros((FRAMES, LAYERS, size, size), np.uint16)
     shown = {"hoi": [0, 1, 7], "object": [0], "human": []}[source]
     for layer in shown:
         color = rng.integers(0, 255, 3)
-        for frame, (x, y) in enumerate(rng.integers(0, SIZE - 6, (FRAMES, 2))):
+        for frame, (x, y) in enumerate(rng.integers(0, size - 6, (FRAMES, 2))):
             box = (frame, slice(y, y + 6), slice(x, x + 6))
             rgb[box] = color
             normals[(frame, layer, *box[1:])] = rng.integers(1, 255, 3)

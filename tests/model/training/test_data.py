@@ -18,6 +18,7 @@ from model.clip_tensors import (
     composite,
     conditions_from_window,
     first_object_crop,
+    num_bytes,
     resize,
     stack,
 )
@@ -268,6 +269,27 @@ def test_a_clip_is_read_from_the_store_once(dataset: Dataset, monkeypatch: pytes
     first = cache.frames(rows[0], np.array([1, 4]))
     monkeypatch.setattr(dataset, "read", None)  # any further read would fail
     assert torch.equal(cache.frames(rows[0], np.array([1, 4])).frames, first.frames)
+
+
+def test_a_clip_of_another_size_is_named_when_it_is_drawn(dataset: Dataset) -> None:
+    rows = dataset.rows("train")
+    cache = ClipCache(dataset, rows, LARGE)
+    cache.height = 32  # as if the first clip were that high
+    with pytest.raises(
+        InputError, match=f"clip {rows[0].id} of dataset toy: size: found 16 by 16, wanted 32 by"
+    ):
+        cache.frames(rows[0], np.array([1, 4]))
+
+
+def test_memory_kept_is_that_of_frames_and_references(dataset: Dataset) -> None:
+    rows = dataset.rows("train")
+    frames, references = (
+        [read(dataset.read(row, 0, row.num_frames)) for row in rows]
+        for read in (FrameTensors.from_window, ReferenceTensors.from_window)
+    )
+    kept = sum(map(num_bytes, frames)) + sum(map(num_bytes, references))
+    assert ClipCache(dataset, rows, LARGE).most_bytes == kept
+    assert ClipCache(dataset, rows, 4000).most_bytes == 1000  # references alone, a quarter
 
 
 def _window(frames: NDArray[np.uint8], confidence: NDArray[np.float32]) -> ClipWindow:

@@ -2,12 +2,21 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from model.config import ModelConfig
-from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, mean_frame, with_truth
+from model.evaluate import (
+    EvaluateConfig,
+    GeneratedClip,
+    evaluate,
+    mean_frame,
+    mean_rows,
+    trained_beside,
+    with_truth,
+)
 from model.figures import Metrics, MetricsConfig
 from model.metrics import masked_psnr
 from model.pipeline import ManiVideoPipeline, build_pipeline
@@ -16,7 +25,9 @@ from model.validation import chosen_row
 from storage.config import load_config
 from storage.dataset import Dataset
 from storage.errors import InputError
-from storage.manifest import Manifest
+from storage.manifest import ClipRow, Manifest
+from storage.store import Store
+from tests.model.training.conftest import write_clip
 
 CONFIG = EvaluateConfig(num_frames=4, num_inference_steps=2)
 QUICK = MetricsConfig(fid_frames=0)
@@ -72,20 +83,39 @@ def test_the_baselines_are_the_true_first_frame_and_the_mean_training_frame(
     window = dataset.read(row, 0, 4)
     first = np.repeat(window.frames[:1], 4, axis=0)
     assert figures["first_frame"]["psnr"] == pytest.approx(masked_psnr(first, window.frames, window.mask))
-    hoi = [dataset.read(dataset.row(f"hoi{k}/cam0"), 0, 6).frames for k in range(2)]
-    mean = np.rint(np.concatenate(hoi).mean(axis=0)).astype(np.uint8)
-    repeated = np.repeat(mean[None], 4, axis=0)
-    assert figures["mean_frame"]["psnr"] == pytest.approx(masked_psnr(repeated, window.frames, window.mask))
+    assert figures["mean_frame"]["psnr"] == pytest.approx(psnr_of_mean(dataset, ["hoi0", "hoi1"], row))
     assert figures["first_frame"]["flicker"] > 0
 
 
+def test_the_mean_frame_has_no_object_that_is_under_test(
+    pipeline: ManiVideoPipeline, dataset: Dataset
+) -> None:
+    rows = [replace(row, object_split="test" if row.session == "hoi1" else "train") for row in dataset.rows()]
+    by_object = Dataset(dataset.store, Manifest("toy", tuple(rows)))
+    (row,) = by_object.rows("object:test")
+    config = CONFIG.model_copy(update={"train_split": trained_beside("object:test")})
+    result = evaluate(pipeline, by_object, [row], config, None, Metrics(QUICK))
+    trained_on = ["held0", "held1", "hoi0"]
+    psnr = result.metrics["baselines"]["mean_frame"]["psnr"]
+    assert psnr == pytest.approx(psnr_of_mean(dataset, trained_on, row))
+
+
+def test_a_clip_of_another_size_than_the_mean_frame_is_refused_before_any_is_generated(
+    pipeline: ManiVideoPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    trained_on = write_clip(store, "small", "hoi", split="train", seed=0)
+    tested = [write_clip(store, f"s{size}", "hoi", split="test", seed=size, size=size) for size in (16, 24)]
+    mixed = Dataset(store, Manifest("mixed", (trained_on, *tested)))
+    monkeypatch.setattr("model.evaluate.generate", lambda *_, **__: pytest.fail("generated"))
+    found = r"16 by 16 \(s16/cam0 of mixed\), 24 by 24 \(s24/cam0 of mixed\)"
+    with pytest.raises(InputError, match=f"size: found {found}, wanted one size"):
+        evaluate(pipeline, mixed, tested, CONFIG, None, Metrics(QUICK))
+
+
 def test_the_mean_frame_is_of_clips_with_hands_and_object_alone(dataset: Dataset) -> None:
-    rows = dataset.rows("train")
-    hoi = [row for row in rows if row.source == "hoi"]
-    mean = mean_frame(dataset, rows, frames_per_clip=3)
-    assert mean is not None
-    assert np.array_equal(mean, mean_frame(dataset, hoi, frames_per_clip=3))
-    assert mean_frame(dataset, [row for row in rows if row.source != "hoi"], frames_per_clip=3) is None
+    assert [row.id for row in mean_rows(dataset, "train")] == ["hoi0/cam0", "hoi1/cam0"]
+    assert mean_frame(dataset, [], frames_per_clip=3) is None
 
 
 def test_a_clip_without_an_area_is_generated_but_has_no_figures(
@@ -131,3 +161,11 @@ def test_without_training_clips_the_mean_frame_is_said_to_be_missing(
     metrics = evaluate(pipeline, dataset, dataset.rows("test")[:1], config, None, Metrics(QUICK)).metrics
     assert "no training clips" in metrics["notes"]["baselines.mean_frame"]
     assert metrics["baselines"]["mean_frame"]["psnr"] is None
+
+
+def psnr_of_mean(dataset: Dataset, sessions: list[str], row: ClipRow) -> float:
+    """PSNR of the mean of all frames of some sessions on the part of a clip that is evaluated."""
+    frames = [dataset.read(dataset.row(f"{session}/cam0"), 0, 6).frames for session in sessions]
+    mean = np.rint(np.concatenate(frames).mean(axis=0)).astype(np.uint8)
+    window = dataset.read(row, 0, 4)
+    return masked_psnr(np.repeat(mean[None], 4, axis=0), window.frames, window.mask)

@@ -1,5 +1,6 @@
 """What a resumed run may change, and what would make it another run."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -45,5 +46,21 @@ def test_a_dataset_that_changed_since_is_noticed(
     shutil.copytree(store.root, copy.root)
     train(config, copy, tmp_path / "run")
     update(copy, config.dataset, lambda manifest: replace(manifest, rows=manifest.rows[:-1]))
-    with pytest.raises(InputError, match=r"dataset\.version was '\w+', is '\w+'$"):
-        train(config.model_copy(update={"iterations": 2}), copy, tmp_path / "run", resume=True)
+    longer = config.model_copy(update={"iterations": 2})
+    with pytest.raises(
+        InputError, match=r"dataset\.version was '\w+', is '\w+'; --dataset toy@\w+ is"
+    ) as told:
+        train(longer, copy, tmp_path / "run", resume=True)
+    (trained_on,) = re.findall(r"toy@\w+", str(told.value))
+    as_it_was = longer.model_copy(update={"dataset": trained_on})
+    assert len(train(as_it_was, copy, tmp_path / "run", resume=True).losses) == 2
+
+
+def test_processes_that_find_different_checkpoints_do_not_train_together(
+    store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.run.gather_object", lambda own: [*own, 1000])
+    with pytest.raises(
+        InputError, match=r"found steps \[0, 1000\], one for each process, wanted a folder that"
+    ):
+        train(image_config, store, tmp_path)

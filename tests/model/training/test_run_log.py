@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import shutil
 import signal
 from pathlib import Path
@@ -12,8 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model.run_log import BOARD, cut_lines
+from model.run_log import BOARD, RunLog, cut_lines
 from model.train import train
+from model.trainer import StepResult
 from model.training_config import TrainConfig
 from storage.store import Store
 from storage.video import count_frames
@@ -65,6 +67,27 @@ def test_a_resumed_run_logs_every_step_once_and_training_with_videos_is_training
     videos = sorted((watched / "validation").iterdir())
     assert [path.name for path in videos] == [f"step-{step:08d}.mp4" for step in (2, 4, 6)]
     assert count_frames(videos[-1]) == 3
+
+
+def test_a_validation_that_fails_costs_no_step_of_the_checkpoint_beside_it(
+    store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("model.validation.Validation.look", fail)
+    validation = image_config.validation.model_validate({"every": 2})
+    update = {"validation": validation, "checkpoint_every": 2}
+    with pytest.raises(torch.OutOfMemoryError):
+        train(image_config.model_copy(update=update), store, tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_a_gradient_that_overflows_is_logged_as_json(tmp_path: Path) -> None:
+    with RunLog(tmp_path, 0, rate_over=1) as log:
+        log.write(0, StepResult(0.5, math.inf, 1e-3, {"hoi": 0.5}))
+    (line,) = (tmp_path / "losses.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["gradient_norm"] is None
 
 
 def sources(board: EventAccumulator) -> list[str]:

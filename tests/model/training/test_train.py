@@ -4,7 +4,9 @@ import json
 import re
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_optimizer
@@ -23,8 +25,9 @@ from model.trainer import Trainer, build_optimizer, learning_rate, select_traine
 from model.training_config import TrainConfig
 from storage.config import load_config
 from storage.dataset import Dataset
-from storage.errors import InputError
+from storage.errors import InputError, StoreError
 from storage.store import Store
+from storage.upkeep import gc
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "train"
 
@@ -261,6 +264,19 @@ def test_a_broken_loss_stops_with_the_clips_named(
         train(huge, store, tmp_path)
 
 
+def test_gradients_that_overflow_at_any_scale_stop_a_run(
+    dataset: Dataset, image_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(image_config, starting_pipeline(image_config))
+    batch = StepBatches(dataset, Draws(dataset.rows("train"), image_config.batch, seed=0), 2**30)(0)
+    monkeypatch.setattr(trainer.accelerator, "clip_grad_norm_", lambda *_: float("inf"))
+    scales = iter([2.0**15, 0.5])  # a step that is left out, and one too many
+    trainer.state = replace(trainer.state, scaler=SimpleNamespace(get_scale=lambda: next(scales)))
+    trainer.step(0, batch)
+    with pytest.raises(FloatingPointError, match=r"gradient inf at any scale of the loss, on clips \['"):
+        trainer.step(1, batch)
+
+
 def test_a_folder_with_a_run_is_not_overwritten(
     store: Store, image_config: TrainConfig, image_run: Path
 ) -> None:
@@ -269,6 +285,43 @@ def test_a_folder_with_a_run_is_not_overwritten(
     assert (
         train(image_config, store, image_run, resume=True).model == image_run / "model"
     )  # nothing left to do
+
+
+def test_one_run_at_a_time_is_at_work_in_a_folder(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    def start_another(*_: object) -> None:
+        with pytest.raises(InputError, match=f"{tmp_path}: found another run at work in it, wanted none"):
+            train(image_config.model_copy(update={"seed": 1}), store, tmp_path)
+
+    one_step = image_config.model_copy(update={"iterations": 1})
+    assert len(train(one_step, store, tmp_path, start_another).losses) == 1
+
+
+def test_nobody_clears_up_a_store_that_is_trained_from(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    def clear_up(*_: object) -> None:
+        with pytest.raises(StoreError, match="at work in this store"):
+            gc(store)
+
+    train(image_config.model_copy(update={"iterations": 1}), store, tmp_path, clear_up)
+
+
+def test_a_store_that_cannot_be_written_to_can_be_trained_from(
+    store: Store,
+    image_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(_: Store) -> None:
+        raise StoreError("cannot write anything: Read-only file system")
+
+    monkeypatch.setattr(Store, "in_use", refuse)
+    config = image_config.model_copy(update={"iterations": 1, "stored_latents": False})
+    assert len(train(config, store, tmp_path).losses) == 1
+    assert "Read-only file system; whoever clears it up meanwhile" in caplog.text
 
 
 def test_a_model_that_no_run_here_made_is_not_replaced(
