@@ -291,8 +291,10 @@ def comparison(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path)
     """Return the same frames side by side: layers, truth, and each variant's with the seed that most have."""
     folders = {name: out_dir / TRUTH / PICTURES / name for name in BESIDE}
     common = max(config.seeds, key=lambda seed: sum(run.seed == seed for run in runs))
-    for run in (*(run for run in runs if run.seed == common), *runs):
-        folders.setdefault(config.variants[run.variant].title, run.folder / PICTURES)
+    chosen = {run.variant: run for run in sorted(runs, key=lambda run: run.seed == common)}
+    for name, variant in config.variants.items():
+        if name in chosen:
+            folders[variant.title] = chosen[name].folder / PICTURES
     truth = folders[BESIDE[-1]]
     names = [path.name for test in config.tests for path in sorted(truth.glob(f"{test}-*.png"))]
     lines = [
