@@ -19,6 +19,7 @@ from model.clip_tensors import conditions_from_window
 from model.figures import JOINT_FIGURES, PICTURE_FIGURES, Metrics, MetricsConfig
 from model.pipeline import ManiVideoPipeline
 from model.sampling import SamplingConfig
+from model.schedule import seeded_generator
 from storage.dataset import ClipWindow, Dataset
 from storage.errors import InputError
 from storage.manifest import ClipRow
@@ -174,8 +175,7 @@ def generate(
 
 def noise_of(clip: str, seed: int) -> torch.Generator:
     """A generator for each clip, on the CPU: the same for any model and device."""
-    (state,) = np.random.SeedSequence([seed, *clip.encode()]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state))
+    return seeded_generator([seed, *clip.encode()])
 
 
 def mean_rows(dataset: Dataset, split: str) -> list[ClipRow]:

@@ -40,6 +40,11 @@ def digest_codec(codec: Codec) -> str:
     return digest_json([type(codec).__name__, settings, digest_arrays(weights)])
 
 
+def latent_bytes(codec: Codec, height: int, width: int) -> int:
+    """Bytes of the latents of a picture, in float32."""
+    return 4 * codec.latent_channels * (height // codec.factor) * (width // codec.factor)
+
+
 class StoredLatents:
     """The latents of a store's frames by one codec, encoded on one kind of device."""
 
@@ -73,5 +78,4 @@ class StoredLatents:
 
     def num_bytes(self, height: int, width: int) -> int:
         """Bytes of the latents of one frame."""
-        factor = self.codec.factor
-        return 4 * self.codec.latent_channels * (height // factor) * (width // factor)
+        return latent_bytes(self.codec, height, width)

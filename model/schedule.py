@@ -6,8 +6,11 @@ The default predicts v with zero terminal SNR and trailing timesteps (Lin et al.
 Schedules and Sample Steps are Flawed"): inference starts from the pure noise that training ends with.
 """
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
+import numpy as np
+import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin
 from pydantic import BaseModel, model_validator
 from torch import Tensor
@@ -68,6 +71,12 @@ def prediction_target(scheduler: DDIMScheduler, z_0: Tensor, noise: Tensor, time
             return z_0
         case _:
             return scheduler.get_velocity(z_0, noise, timestep)
+
+
+def seeded_generator(entropy: Sequence[int]) -> torch.Generator:
+    """A generator of noise on the CPU, the same for any device, for each sequence of numbers."""
+    (seed,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(seed))
 
 
 def min_snr_weights(scheduler: DDIMScheduler, timestep: Tensor, gamma: float) -> Tensor:

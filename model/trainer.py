@@ -16,7 +16,6 @@ from itertools import chain
 from statistics import fmean
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -30,12 +29,12 @@ from model.clip_context import clip_context
 from model.clip_tensors import FrameTensors, assemble, to_signed
 from model.conditions import NUM_REFERENCES
 from model.data import Batch, ClipCache, LeastRecent
-from model.latents import encode_pictures
+from model.latents import encode_pictures, latent_bytes
 from model.muon import Muon
 from model.network import ManiVideoNetwork
 from model.objective import NoisedClips, Objective
 from model.pipeline import ManiVideoPipeline
-from model.schedule import prediction_target
+from model.schedule import prediction_target, seeded_generator
 from model.training_config import TrainConfig
 from storage.errors import InputError
 
@@ -264,19 +263,11 @@ class Trainer:
     def _generator(self, step: int, purpose: Literal["timesteps", "noise"]) -> torch.Generator:
         """A generator on the CPU, the same for any device."""
         entropy = [self.config.seed, step, ("timesteps", "noise").index(purpose)]
-        seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
-        return torch.Generator().manual_seed(int(seed))
+        return seeded_generator(entropy)
 
     def most_latent_bytes(self, clips: ClipCache) -> int:
         """What the references of all clips take that are kept encoded."""
-        factor = self.codec.factor
-        of_clip = (
-            4
-            * NUM_REFERENCES
-            * self.codec.latent_channels
-            * (clips.height // factor)
-            * (clips.width // factor)
-        )
+        of_clip = NUM_REFERENCES * latent_bytes(self.codec, clips.height, clips.width)
         return min(LATENT_CACHE_BYTES, of_clip * clips.count)
 
     def _encoded_references(self, batch: Batch) -> tuple[Tensor, Tensor]:
