@@ -13,12 +13,20 @@ import absl.logging
 import httpx
 import pytest
 from hypothesis import settings
+from prefect.events.worker import EventsWorker
 
 # MediaPipe logs by absl, whose handler closes the stream that it was made with, here pytest's, when Prefect
 # configures logging; the process' own stream it leaves alone.
 absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """End what Prefect does in the background before a test of hypothesis, which fails where anything draws
+    from Python's own random numbers meanwhile, as websockets do to keep in touch with the server."""
+    if item.get_closest_marker("hypothesis"):
+        EventsWorker.drain_all()
 
 
 @pytest.fixture(scope="session")
