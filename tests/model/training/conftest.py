@@ -9,6 +9,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 
 from model.config import ModelConfig
+from model.train import train
 from model.training_config import TrainConfig
 from render.scene import NUM_POINTS, STORED_LAYERS
 from storage.config import load_config, save_config
@@ -136,3 +137,11 @@ def _row(
         num_frames=FRAMES,
         fps=30.0,
     )
+
+
+@pytest.fixture(scope="module")
+def image_run(store: Store, image_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of the image stage."""
+    folder = tmp_path_factory.mktemp("image")
+    train(image_config, store, folder)
+    return folder

@@ -1,7 +1,5 @@
 """Training runs: exact resume, frozen parts, interruption, and what a run leaves behind."""
 
-import json
-import re
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,25 +7,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import pytorch_optimizer
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from model.config import ModelConfig
 from model.data import BatchConfig, Draws, StepBatches
-from model.muon import Muon
 from model.objective import weighted_loss
 from model.pipeline import ManiVideoPipeline, build_pipeline
 from model.start import starting_pipeline
 from model.train import train
-from model.trainer import Trainer, build_optimizer, learning_rate, select_trained
+from model.trainer import Trainer, learning_rate, select_trained
 from model.training_config import TrainConfig
 from storage.config import load_config
 from storage.dataset import Dataset
-from storage.errors import InputError, StoreError
+from storage.errors import InputError
 from storage.store import Store
-from storage.upkeep import gc
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "train"
 
@@ -51,13 +46,6 @@ def interrupt_after(step: int) -> Callable[[int, int, float], None]:
     return press
 
 
-@pytest.fixture(scope="module")
-def image_run(store: Store, image_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("image")
-    train(image_config, store, folder)
-    return folder
-
-
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_a_run_stopped_by_ctrl_c_and_resumed_equals_one_that_never_stopped(
     optimizer: str, store: Store, image_config: TrainConfig, tmp_path: Path
@@ -75,31 +63,6 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_equals_one_that_never_stopped(
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     assert len(result.losses) == config.iterations
     assert (stopped / "losses.jsonl").read_text() == (straight_run / "losses.jsonl").read_text()
-
-
-def test_muon_steps_every_weight_matrix_and_adamw_the_rest(image_config: TrainConfig) -> None:
-    config = image_config.model_copy(update={"optimizer": "muon"})
-    trained = select_trained(starting_pipeline(config).network, config.stage)
-    matrices, rest = (group["params"] for group in build_optimizer(trained, config).param_groups)
-    assert {id(p) for p in matrices}.isdisjoint(id(p) for p in rest)
-    assert len(matrices) + len(rest) == len(trained)
-    assert all(p.ndim > 1 for p in matrices)
-    assert sum(p.numel() for p in matrices) > 0.9 * sum(p.numel() for p in trained.values())
-
-
-@pytest.mark.parametrize("shape", [(8, 24), (24, 8), (8, 4, 3, 3)])
-def test_muon_s_steps_are_the_library_s_but_for_its_bfloat16(shape: tuple[int, ...]) -> None:
-    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    steps = []
-    for kind in (Muon, pytorch_optimizer.Muon):
-        weight = torch.nn.Parameter(torch.zeros(shape))
-        optimizer = kind([{"params": [weight], "use_muon": True, "lr": 1.0, "weight_decay": 0.0}])
-        weight.grad = gradient.clone()
-        optimizer.step()
-        steps.append(weight.detach())
-    ours, library = steps
-    assert ours.dtype == library.dtype == torch.float32
-    assert 0 < (ours - library).norm() / library.norm() < 0.03  # five rounds in eight bits
 
 
 def test_ctrl_c_is_python_s_own_again_after_training(
@@ -277,74 +240,6 @@ def test_gradients_that_overflow_at_any_scale_stop_a_run(
         trainer.step(1, batch)
 
 
-def test_a_folder_with_a_run_is_not_overwritten(
-    store: Store, image_config: TrainConfig, image_run: Path
-) -> None:
-    with pytest.raises(InputError, match="holds a run already"):
-        train(image_config, store, image_run)
-    assert (
-        train(image_config, store, image_run, resume=True).model == image_run / "model"
-    )  # nothing left to do
-
-
-def test_one_run_at_a_time_is_at_work_in_a_folder(
-    store: Store, image_config: TrainConfig, tmp_path: Path
-) -> None:
-    def start_another(*_: object) -> None:
-        with pytest.raises(InputError, match=f"{tmp_path}: found another run at work in it, wanted none"):
-            train(image_config.model_copy(update={"seed": 1}), store, tmp_path)
-
-    one_step = image_config.model_copy(update={"iterations": 1})
-    assert len(train(one_step, store, tmp_path, start_another).losses) == 1
-
-
-def test_nobody_clears_up_a_store_that_is_trained_from(
-    store: Store, image_config: TrainConfig, tmp_path: Path
-) -> None:
-    def clear_up(*_: object) -> None:
-        with pytest.raises(StoreError, match="at work in this store"):
-            gc(store)
-
-    train(image_config.model_copy(update={"iterations": 1}), store, tmp_path, clear_up)
-
-
-def test_a_store_that_cannot_be_written_to_can_be_trained_from(
-    store: Store,
-    image_config: TrainConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def refuse(_: Store) -> None:
-        raise StoreError("cannot write anything: Read-only file system")
-
-    monkeypatch.setattr(Store, "in_use", refuse)
-    config = image_config.model_copy(update={"iterations": 1, "stored_latents": False})
-    assert len(train(config, store, tmp_path).losses) == 1
-    assert "Read-only file system; whoever clears it up meanwhile" in caplog.text
-
-
-def test_a_model_that_no_run_here_made_is_not_replaced(
-    store: Store, image_config: TrainConfig, tmp_path: Path
-) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "work.py").write_text("mine")
-    for resume in (False, True):
-        with pytest.raises(InputError, match="model is there already"):
-            train(image_config, store, tmp_path, resume=resume)
-    assert [path.name for path in tmp_path.rglob("*")] == ["model", "work.py"]
-
-
-def test_a_log_line_that_a_kill_cut_short_does_not_stop_a_resume(
-    store: Store, image_config: TrainConfig, tmp_path: Path
-) -> None:
-    train(image_config.model_copy(update={"iterations": 2}), store, tmp_path)
-    with (tmp_path / "losses.jsonl").open("a") as log:
-        log.write('{"step": 2, "lo')
-    longer = image_config.model_copy(update={"iterations": 3})
-    assert len(train(longer, store, tmp_path, resume=True).losses) == 3
-
-
 def test_a_start_that_is_no_saved_model_is_named(image_config: TrainConfig, tmp_path: Path) -> None:
     config = image_config.model_copy(update={"model": None, "init_from": tmp_path})
     with pytest.raises(InputError, match="no saved model in it"):
@@ -352,33 +247,6 @@ def test_a_start_that_is_no_saved_model_is_named(image_config: TrainConfig, tmp_
     (tmp_path / "model_index.json").write_text('{"_class_name": "ManiVideoPipeline", "network"')
     with pytest.raises(InputError, match=f"{tmp_path}: cannot be read"):
         starting_pipeline(config)
-
-
-def test_a_resume_with_other_settings_names_them(
-    store: Store, image_config: TrainConfig, image_run: Path
-) -> None:
-    changed = image_config.model_copy(update={"seed": 7, "keep": 5})
-    before = (image_run / "config.yaml").read_text()
-    with pytest.raises(InputError, match=r"other settings: seed was 0, is 7$"):
-        train(changed, store, image_run, resume=True)
-    assert (image_run / "config.yaml").read_text() == before
-
-
-def test_old_checkpoints_are_pruned_and_the_log_has_every_step(
-    store: Store, image_config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    update = {"checkpoint_every": 2, "keep": 2, "memory_estimate": True}
-    config = image_config.model_copy(update=update)
-    with caplog.at_level("INFO", logger="model.train"):
-        train(config, store, tmp_path)
-    assert any(re.fullmatch(r"memory: \d.* GiB needed, \d.* GiB free", line) for line in caplog.messages)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
-        "step-00000004",
-        "step-00000006",
-    ]
-    log = [json.loads(line) for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in log] == list(range(6))
-    assert load_config(TrainConfig, tmp_path / "config.yaml") == config
 
 
 def test_scattered_frames_do_not_pass_motion_modules(
