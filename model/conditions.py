@@ -21,7 +21,7 @@ class Conditions:
     """The conditions of b clips of t frames each."""
 
     normals: Tensor  # H: [b, t, L, 3, H, W] in [-1, 1], 0 where the layer is empty
-    confidence: Tensor  # D: [b, t, L, H, W] in [0, 1], 0 where the layer is empty
+    confidence: Tensor  # D: [b, t, L, H, W] in [0, 1], `signed` in [-1, 1]; 0 where the layer is empty
     references: Tensor  # O_I, O_B and f_8 as latents: [b, 8, c, h, w]
     context: Tensor  # CLIP's token of the front view: [b, k, d]; k = 0: the network has its own
     points: Tensor  # P: [b, P, 3] in the object's canonical frame
@@ -43,12 +43,21 @@ class Conditions:
 
     def visible(self) -> "Conditions":
         """H and D of what is nearest alone: each layer is empty where another hides it."""
-        hidden = self.confidence < self.composite_depth
+        hidden = self._hidden
         return replace(
             self,
             normals=self.normals.masked_fill(hidden[:, :, :, None], 0),
             confidence=self.confidence.masked_fill(hidden, 0),
         )
+
+    def signed(self) -> "Conditions":
+        """D is negative where another layer is in front."""
+        return replace(self, confidence=self.confidence.where(~self._hidden, -self.confidence))
+
+    @property
+    def _hidden(self) -> Tensor:
+        """Where another layer is nearer: [b, t, L, H, W]; meaningless where the layer is empty."""
+        return self.confidence < self.composite_depth
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditions":
         """Move every tensor."""

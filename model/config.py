@@ -21,10 +21,16 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     only the sizes below hold."""
     num_layers: Literal[7, 13] = 7
     """Layers of the multi-layer occlusion structure: 7 as in the paper, or 13 with the hands apart."""
-    mlo: Literal["full", "noise_only", "depth_only", "noise_depth", "full_depth", "visible"] = "full"
-    """Ablation (Sec. 4.3): `noise_only` (w/o MLO*) has no E_F, `depth_only` (w/o MLO) one depth map for G.
-    Controls of it: `noise_depth` and `full_depth` have D beside H in G, without E_F and with it; `visible` is
-    full on what is not hidden."""
+    mlo: Literal["full", "noise_only", "depth_only"] = "full"
+    """Ablation (Sec. 4.3): `noise_only` (w/o MLO*) has no E_F, `depth_only` (w/o MLO) one depth map for G."""
+    guiding_depth: bool = False
+    """Whether G is given D beside H (Eq. 1 has H alone)."""
+    hidden: Literal["both", "tokens", "none"] = "both"
+    """Who is given what another layer hides: both embeddings, as in the paper, E_F alone, or neither. E_N is
+    given all of H_o."""
+    confidence: Literal["depth", "signed"] = "depth"
+    """What G and E_F are given of D: nearness (Sec. 3.1.1), or, not in the paper, nearness with a minus where
+    another layer is in front, so that a network need not compare layers to know which is seen."""
     latent_channels: int = 4
     """Channels c of the codec's latents."""
     factor: int = 8
@@ -49,15 +55,22 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     with_temporal: bool = False
     """Whether there are motion modules: not in the image stage."""
 
+    @model_validator(mode="after")
+    def _something_to_tell(self) -> Self:
+        if self.mlo == "depth_only" and (self.guiding_depth or self.hidden != "both"):
+            raise ValueError(
+                "mlo: found depth_only with guiding_depth or hidden, which say what layers are given"
+            )
+        if self.mlo == "noise_only" and self.hidden == "tokens":
+            raise ValueError(
+                "hidden: found tokens with mlo: noise_only, which has no E_F; wanted both or none"
+            )
+        return self
+
     @property
     def has_occlusion_tokens(self) -> bool:
         """Whether there is E_F (Eq. 2), the second of the two embeddings."""
-        return self.mlo in ("full", "full_depth", "visible")
-
-    @property
-    def has_guiding_depth(self) -> bool:
-        """Whether D stands beside H in G (Eq. 1)."""
-        return self.mlo in ("noise_depth", "full_depth")
+        return self.mlo == "full"
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid"):

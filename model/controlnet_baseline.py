@@ -73,7 +73,7 @@ class ControlNetBaseline(ModelMixin, ConfigMixin):
     @apply_forward_hook
     def encode_frames(self, conditions: Conditions) -> FrameEncoding:
         """The composite depth of every frame, [b, t, 1, H, W]."""
-        depth = conditions.composite_depth
+        depth = conditions.composite_depth.to(self.dtype)
         return FrameEncoding(depth, mlo_tokens=None, object_tokens=depth.new_zeros(*depth.shape[:2], 0, 0))
 
     def forward(self, z: Tensor, timestep: Tensor, encoded: Encoded) -> Tensor:

@@ -36,7 +36,7 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
         context_dim, factor = config.unet.cross_attention_dim, config.factor
         in_latent = config.guider.inject == "latent"
         guided = config.latent_channels if in_latent else config.unet.block_out_channels[0]
-        mapped = 1 if config.mlo == "depth_only" else (3 + config.has_guiding_depth) * config.num_layers
+        mapped = 1 if config.mlo == "depth_only" else (3 + config.guiding_depth) * config.num_layers
 
         self.denoising_unet = DenoisingUNet(config)
         self.appearance_net = AppearanceNet(config.unet, config.latent_channels)  # R
@@ -98,27 +98,39 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
 
     @apply_forward_hook
     def encode_frames(self, conditions: Conditions) -> FrameEncoding:
-        """G + G_1 (Eq. 1 and 5), E_F (Eq. 2) and E_N (Eq. 4) of every frame."""
+        """G + G_1 (Eq. 1 and 5), E_F (Eq. 2) and E_N (Eq. 4) of every frame, of conditions in float32."""
         b, t = conditions.normals.shape[:2]
-        object_normals = conditions.object_normals
-        if self.settings.mlo == "visible":
-            conditions = conditions.visible()
+        guiding, embedded = (layers.to(dtype=self.dtype) for layers in self._layers(conditions))
         mlo = None
         if self.mlo_embedding is not None:
-            mlo = self.mlo_embedding(conditions.normals.flatten(0, 1), conditions.confidence.flatten(0, 1))
+            mlo = self.mlo_embedding(embedded.normals.flatten(0, 1), embedded.confidence.flatten(0, 1))
         return FrameEncoding(
-            guidance=self._guidance(conditions).unflatten(0, (b, t)),
+            guidance=self._guidance(guiding).unflatten(0, (b, t)),
             mlo_tokens=None if mlo is None else mlo.unflatten(0, (b, t)),
-            object_tokens=self.object_embedding(object_normals, conditions.points),
+            object_tokens=self.object_embedding(
+                conditions.object_normals.to(self.dtype), conditions.points.to(self.dtype)
+            ),
         )
 
+    def _layers(self, conditions: Conditions) -> tuple[Conditions, Conditions]:
+        """What G and what E_F are given.
+
+        Layers are compared before they are rounded to half precision, where those that touch are as near.
+        """
+        layers = conditions.signed() if self.settings.confidence == "signed" else conditions
+        if self.settings.hidden == "both":
+            return layers, layers
+        visible = layers.visible()
+        return visible, visible if self.settings.hidden == "none" else layers
+
     def _guidance(self, conditions: Conditions) -> Tensor:
-        """G([H]) or G([H, D]), + G_1(S) (Eq. 1, 5): [b·t, C_0 or c, h, w]; without a skeleton no G_1."""
+        """G([H]), G([H, D]) or G of a depth map, + G_1(S) (Eq. 1, 5): [b·t, C_0 or c, h, w]; G_1 only where
+        there is a skeleton."""
         if self.settings.mlo == "depth_only":
             maps = conditions.composite_depth.flatten(0, 1)  # [b·t, 1, H, W]
         else:
             maps = conditions.normals.flatten(0, 1).flatten(1, 2)  # [b·t, 3L, H, W]
-            if self.settings.has_guiding_depth:
+            if self.settings.guiding_depth:
                 maps = torch.cat([maps, conditions.confidence.flatten(0, 1)], dim=1)  # [b·t, 4L, H, W]
         skeleton = conditions.skeleton.flatten(0, 1)
         drawn = skeleton.flatten(1).any(dim=1)[:, None, None, None]  # [b·t, 1, 1, 1]

@@ -126,7 +126,7 @@ class ManiVideoPipeline(DiffusionPipeline):
         appearance: tuple[Tensor, ClipEncoding] | None = None
         for weight, branch in guidance_branches(conditions, sampling):
             stretches = [
-                self.network.encode_frames(branch.frames(start, start + length).to(device, dtype)).to(waits)
+                self.network.encode_frames(branch.frames(start, start + length).to(device)).to(waits)
                 for start in range(0, branch.num_frames, length)
             ]
             if (

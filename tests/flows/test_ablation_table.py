@@ -114,15 +114,16 @@ def test_a_claim_of_an_unknown_variant_is_refused(tmp_path: Path) -> None:
         load_config(AblateConfig, path)
 
 
-ALL = ["full", "noise_only", "depth_only", "no_objects", "controlnet", "noise_depth", "full_depth", "visible"]
+PAPER = ["full", "noise_only", "depth_only", "no_objects", "controlnet"]
+CONTROLS = ["unsigned", "noise_depth", "full_depth", "visible_guide", "visible"]
 
 
 @pytest.mark.parametrize(
     ("name", "variants"),
     [
-        ("ablate.yaml", [*ALL, "no_objects_short"]),
-        ("ablate_gpu.yaml", ALL),
-        ("ablate_objects.yaml", ["full", "no_objects"]),
+        ("ablate.yaml", PAPER + CONTROLS),
+        ("ablate_gpu.yaml", PAPER + CONTROLS),
+        ("ablate_objects.yaml", ["full", "no_objects", "no_objects_short"]),
     ],
 )
 def test_shipped_ablations_can_be_read_and_all_variants_built(

@@ -207,10 +207,7 @@ def test_absent_references_have_no_tap_and_zero_keys_and_values(network, trained
     ("mlo", "seen"),
     [
         ("full", True),
-        ("full_depth", True),
-        ("visible", True),
         ("noise_only", False),
-        ("noise_depth", False),
         ("depth_only", False),
     ],
 )
@@ -232,16 +229,25 @@ def test_without_mlo_the_guider_sees_the_nearest_depth_alone(small, trained, mak
         assert not torch.allclose(network.encode_frames(nearer).guidance, guidance)
 
 
-@pytest.mark.parametrize(("mlo", "depth_tells", "hidden_tells"), [
-    ("noise_only", False, True), ("noise_depth", True, True), ("full", True, True),
-    ("full_depth", True, True), ("visible", True, False),
+@pytest.mark.parametrize(("update", "depth_tells", "hidden_tells"), [
+    ({"mlo": "noise_only"}, [False], [True]),
+    ({"mlo": "noise_only", "guiding_depth": True}, [True], [True]),
+    ({}, [False, True], [True, True]),
+    ({"guiding_depth": True}, [True, True], [True, True]),
+    ({"hidden": "tokens"}, [False, True], [False, True]),
+    ({"hidden": "tokens", "guiding_depth": True}, [True, True], [False, True]),
+    ({"hidden": "none"}, [False, True], [False, False]),
+    ({"hidden": "none", "guiding_depth": True}, [True, True], [False, False]),
+    ({"mlo": "noise_only", "hidden": "none"}, [False], [False]),
 ])  # fmt: skip
-def test_controls_differ_in_what_of_the_layers_the_network_sees(
-    mlo, depth_tells, hidden_tells, small, trained, make_conditions
+@pytest.mark.parametrize("sign", ["depth", "signed"])
+def test_each_embedding_is_told_of_the_layers_what_the_config_says(
+    update, depth_tells, hidden_tells, sign, small, trained, make_conditions
 ):
-    network = trained(ManiVideoNetwork(small.model_copy(update={"mlo": mlo})))
+    """G's map, and E_F's tokens where there are any; of the nearest layer D, of another H and D."""
+    network = trained(ManiVideoNetwork(small.model_copy(update={"confidence": sign, **update})))
     conditions = make_conditions(small)
-    normals, confidence = conditions.normals.clone(), conditions.confidence.clone()
+    normals, confidence = conditions.normals.clone(), torch.zeros_like(conditions.confidence)
     confidence[:, :, 1], confidence[:, :, 2] = 0.25, 0.75  # the second hand layer lies before the first
 
     def seen(normals, confidence):
@@ -249,14 +255,75 @@ def test_controls_differ_in_what_of_the_layers_the_network_sees(
             frames = network.encode_frames(replace(conditions, normals=normals, confidence=confidence))
         return [frames.guidance, *([] if frames.mlo_tokens is None else [frames.mlo_tokens])]
 
-    def same(others):
-        return all(torch.equal(*each) for each in zip(seen(normals, confidence), others, strict=True))
+    def tells(others):
+        return [not torch.equal(*each) for each in zip(seen(normals, confidence), others, strict=True)]
 
     turned, moved = normals.clone(), confidence.clone()
     turned[:, :, 1] *= -1
-    moved[:, :, 2] = 0.5
-    assert same(seen(turned, confidence)) is not hidden_tells
-    assert same(seen(normals, moved)) is not depth_tells
+    moved[:, :, 2] = 0.5  # and stays before it
+    behind = confidence.clone()
+    behind[:, :, 1] = 0.125
+    assert tells(seen(turned, confidence)) == hidden_tells
+    assert tells(seen(normals, moved)) == depth_tells
+    hidden_depth_tells = [depth and hidden for depth, hidden in zip(depth_tells, hidden_tells, strict=True)]
+    assert tells(seen(normals, behind)) == hidden_depth_tells
+
+
+@pytest.mark.parametrize("confidence", ["depth", "signed"])
+def test_order_alone_tells_where_confidence_is_signed(confidence, small, trained, make_conditions):
+    """Layers whose order is turned round, each as near as before but for a hair."""
+    update = {"guiding_depth": True, "confidence": confidence}
+    network = trained(ManiVideoNetwork(small.model_copy(update=update)))
+    conditions = make_conditions(small)
+    before = torch.full_like(conditions.confidence, 0.5)
+    after = before.clone()
+    before[:, :, 1] += 1e-6
+    after[:, :, 2] += 1e-6
+    with torch.no_grad():
+        one, other = (network.encode_frames(replace(conditions, confidence=each)) for each in (before, after))
+    for map_or_tokens in ("guidance", "mlo_tokens"):
+        alike = torch.allclose(getattr(one, map_or_tokens), getattr(other, map_or_tokens), atol=1e-4)
+        assert alike is (confidence == "depth"), map_or_tokens
+
+
+def test_half_precision_tells_layers_that_touch_apart(small, trained, make_conditions):
+    """Of two layers as near as bfloat16 tells one is in front, whichever it is."""
+    network = trained(ManiVideoNetwork(small.model_copy(update={"confidence": "signed"}))).bfloat16()
+    conditions = make_conditions(small)
+    tokens = []
+    for front in (1, 2):
+        confidence = torch.zeros_like(conditions.confidence)
+        confidence[:, :, 1:3] = 0.75
+        confidence[:, :, front] += 1e-3
+        with torch.no_grad():
+            tokens.append(network.encode_frames(replace(conditions, confidence=confidence)).mlo_tokens)
+    assert tokens[0].dtype == torch.bfloat16
+    assert not torch.allclose(*tokens, atol=0.05)
+
+
+def test_points_and_normals_of_the_object_are_given_whole_whatever_is_hidden(small, make_conditions):
+    conditions = make_conditions(small)
+    tokens = []
+    for hidden in ("both", "tokens", "none"):
+        torch.manual_seed(0)
+        network = ManiVideoNetwork(small.model_copy(update={"hidden": hidden}))
+        with torch.no_grad():
+            tokens.append(network.encode_frames(conditions).object_tokens)
+    assert (tokens[0] == tokens[1]).all()
+    assert (tokens[0] == tokens[2]).all()
+
+
+@pytest.mark.parametrize("settings", [
+    {"mlo": "depth_only", "guiding_depth": True}, {"mlo": "depth_only", "hidden": "none"},
+    {"mlo": "noise_only", "hidden": "tokens"},
+])  # fmt: skip
+def test_settings_that_would_change_nothing_are_refused(settings):
+    with pytest.raises(ValueError, match=r"mlo|hidden"):
+        NetworkConfig.model_validate(settings)
+
+
+def test_models_saved_before_d_had_a_sign_are_read_without_one():
+    assert NetworkConfig.model_validate({"mlo": "full"}).confidence == "depth"
 
 
 def test_parameter_groups_are_disjoint_and_complete(network):
