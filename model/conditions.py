@@ -41,23 +41,25 @@ class Conditions:
         """The one picture that is left without MLO: confidence of the nearest layer, [b, t, 1, H, W]."""
         return self.confidence.amax(dim=2, keepdim=True)
 
-    def visible(self) -> "Conditions":
+    @property
+    def hidden(self) -> Tensor:
+        """Where another layer is nearer: [b, t, L, H, W]; meaningless where the layer is empty.
+
+        To be asked before D is rounded to half precision, in which layers that touch are equally near.
+        """
+        return self.confidence < self.composite_depth
+
+    def visible(self, hidden: Tensor) -> "Conditions":
         """H and D of what is nearest alone: each layer is empty where another hides it."""
-        hidden = self._hidden
         return replace(
             self,
             normals=self.normals.masked_fill(hidden[:, :, :, None], 0),
             confidence=self.confidence.masked_fill(hidden, 0),
         )
 
-    def signed(self) -> "Conditions":
+    def signed(self, hidden: Tensor) -> "Conditions":
         """D is negative where another layer is in front."""
-        return replace(self, confidence=self.confidence.where(~self._hidden, -self.confidence))
-
-    @property
-    def _hidden(self) -> Tensor:
-        """Where another layer is nearer: [b, t, L, H, W]; meaningless where the layer is empty."""
-        return self.confidence < self.composite_depth
+        return replace(self, confidence=self.confidence.where(~hidden, -self.confidence))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditions":
         """Move every tensor."""

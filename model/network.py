@@ -100,28 +100,19 @@ class ManiVideoNetwork(ModelMixin, ConfigMixin):
     def encode_frames(self, conditions: Conditions) -> FrameEncoding:
         """G + G_1 (Eq. 1 and 5), E_F (Eq. 2) and E_N (Eq. 4) of every frame, of conditions in float32."""
         b, t = conditions.normals.shape[:2]
-        guiding, embedded = (layers.to(dtype=self.dtype) for layers in self._layers(conditions))
+        hidden = conditions.hidden
+        conditions = conditions.to(dtype=self.dtype)
+        layers = conditions.signed(hidden) if self.settings.confidence == "signed" else conditions
+        guiding = layers if self.settings.hidden == "both" else layers.visible(hidden)
         mlo = None
         if self.mlo_embedding is not None:
+            embedded = guiding if self.settings.hidden == "none" else layers
             mlo = self.mlo_embedding(embedded.normals.flatten(0, 1), embedded.confidence.flatten(0, 1))
         return FrameEncoding(
             guidance=self._guidance(guiding).unflatten(0, (b, t)),
             mlo_tokens=None if mlo is None else mlo.unflatten(0, (b, t)),
-            object_tokens=self.object_embedding(
-                conditions.object_normals.to(self.dtype), conditions.points.to(self.dtype)
-            ),
+            object_tokens=self.object_embedding(conditions.object_normals, conditions.points),
         )
-
-    def _layers(self, conditions: Conditions) -> tuple[Conditions, Conditions]:
-        """What G and what E_F are given.
-
-        Layers are compared before they are rounded to half precision, where those that touch are as near.
-        """
-        layers = conditions.signed() if self.settings.confidence == "signed" else conditions
-        if self.settings.hidden == "both":
-            return layers, layers
-        visible = layers.visible()
-        return visible, visible if self.settings.hidden == "none" else layers
 
     def _guidance(self, conditions: Conditions) -> Tensor:
         """G([H]), G([H, D]) or G of a depth map, + G_1(S) (Eq. 1, 5): [b·t, C_0 or c, h, w]; G_1 only where

@@ -13,7 +13,6 @@ import absl.logging
 import httpx
 import pytest
 from hypothesis import settings
-from prefect.events.worker import EventsWorker
 
 # MediaPipe logs by absl, whose handler closes the stream that it was made with, here pytest's, when Prefect
 # configures logging; the process' own stream it leaves alone.
@@ -26,6 +25,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """End what Prefect does in the background before a test of hypothesis, which fails where anything draws
     from Python's own random numbers meanwhile, as websockets do to keep in touch with the server."""
     if item.get_closest_marker("hypothesis"):
+        from prefect.events.worker import EventsWorker  # takes seconds to load
+
         EventsWorker.drain_all()
 
 

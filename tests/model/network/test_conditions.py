@@ -46,7 +46,8 @@ def test_signed_confidence_is_negative_where_another_layer_is_in_front(small, ma
     conditions = make_conditions(small)
     confidence = torch.zeros_like(conditions.confidence)
     confidence[:, :, 0, :, :16], confidence[:, :, 1, :, 8:24] = 0.5, 0.75  # they overlap in columns 8 to 16
-    signed = replace(conditions, confidence=confidence).signed()
+    overlapping = replace(conditions, confidence=confidence)
+    signed = overlapping.signed(overlapping.hidden)
     assert (signed.confidence[:, :, 0, :, :8] == 0.5).all()
     assert (signed.confidence[:, :, 0, :, 8:16] == -0.5).all()
     assert (signed.confidence[:, :, 1] == confidence[:, :, 1]).all()
@@ -54,13 +55,13 @@ def test_signed_confidence_is_negative_where_another_layer_is_in_front(small, ma
     assert not signed.confidence[..., 24:].any()
     assert (signed.composite_depth == confidence.amax(2, keepdim=True)).all()  # w/o MLO and CDiff see no sign
     assert signed.normals is conditions.normals
-    tied = replace(conditions, confidence=torch.full_like(confidence, 0.5)).signed()
-    assert (tied.confidence == 0.5).all()
+    tied = replace(conditions, confidence=torch.full_like(confidence, 0.5))
+    assert (tied.signed(tied.hidden).confidence == 0.5).all()
 
 
 def test_of_what_is_visible_each_pixel_has_the_nearest_layer_alone(small, make_conditions):
     conditions = make_conditions(small)
-    visible = conditions.visible()
+    visible = conditions.visible(conditions.hidden)
     nearest = conditions.confidence == conditions.composite_depth
     assert (visible.confidence == conditions.confidence * nearest).all()
     assert (visible.normals == conditions.normals * nearest[:, :, :, None]).all()
