@@ -93,7 +93,6 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     rows = with_truth(rows, config.dataset, measures.notes)[: config.max_clips]
     runs = read_runs(model_dir)
     measures.notes |= clips_trained_on(rows, config.dataset, config.split, runs, store)
-    remove_stamp(out_dir / STAMP)
     sampling = config.sampling.model_copy(
         update={"train_split": config.sampling.train_split or trained_beside(config.split)}
     )
@@ -127,7 +126,8 @@ class ClipPictures:
         self._psnr: dict[str, float] = {}
 
     def add(self, clip: GeneratedClip) -> None:
-        """Take a clip."""
+        """Take a clip; from the first one on, an older result in the folder is no longer whole."""
+        remove_stamp(self.out_dir / STAMP)
         name, fps = clip.row.id, clip.row.fps / self.sampling.stride
         window = read_clip(self.dataset, clip.row, self.sampling)
         self.folders[name] = clip_folder(self.out_dir, name)

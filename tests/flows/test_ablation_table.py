@@ -145,6 +145,12 @@ def test_shipped_ablations_can_be_read_and_all_variants_built(
                 build_pipeline(load_config(ModelConfig, trained[0].model))
 
 
+def test_the_ablation_of_a_gpu_asks_what_that_of_a_cpu_asks() -> None:
+    cpu, gpu = (load_config(AblateConfig, ROOT / f"configs/{name}.yaml") for name in ("ablate", "ablate_gpu"))
+    assert (gpu.variants, gpu.claims, gpu.seeds) == (cpu.variants, cpu.claims, cpu.seeds)
+    assert gpu.tests.keys() == cpu.tests.keys()
+
+
 def _clip(shows: str, psnr: float | None) -> dict[str, Any]:
     figures = {"psnr": psnr, "ssim": psnr and psnr / 100, "lpips": psnr and 1 / psnr}
     figures |= {"mpjpe": None, "miss_rate": 1.0}

@@ -110,6 +110,17 @@ def test_a_result_that_another_evaluation_began_to_overwrite_is_made_again(
     assert [path.read_bytes() for path in tmp_path.rglob("*.mp4")] == videos
 
 
+def test_a_refused_evaluation_leaves_the_older_result_as_it_is(
+    model: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate_where_changed(model, CONFIG, store, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset, "size", lambda _, row: (64, 64) if row.split == "test" else (32, 32))
+        with pytest.raises(InputError, match=r"size: found 32 by 32 .*, 64 by 64 .*, wanted one size"):
+            evaluate_model(model, CONFIG, store, tmp_path)
+    assert not evaluate_where_changed(model, CONFIG, store, tmp_path)[1]
+
+
 def test_a_detector_and_another_reader_of_clips_are_changes(
     model: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

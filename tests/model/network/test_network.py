@@ -1,19 +1,22 @@
 """The whole network: identity at the start, every box reached, nothing absent counted."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from model.conditions import Conditions
-from model.config import NetworkConfig
+from model.config import ModelConfig, NetworkConfig
 from model.network import ManiVideoNetwork
 from model.unet_walk import UNetConfig
+from storage.config import load_config
 
 BOXES = (
     "denoising_unet.unet", "denoising_unet.sites", "appearance_net", "pose_guider", "skeleton_guider",
     "mlo_embedding", "object_embedding", "context",
 )  # fmt: skip
+CONFIGS = Path(__file__).parents[3] / "configs" / "model"
 STEP = torch.tensor([500])
 
 
@@ -320,6 +323,11 @@ def test_points_and_normals_of_the_object_are_given_whole_whatever_is_hidden(sma
 def test_settings_that_would_change_nothing_are_refused(settings):
     with pytest.raises(ValueError, match=r"mlo|hidden"):
         NetworkConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_model_is_told_which_layer_is_in_front(path):
+    assert load_config(ModelConfig, path).network.confidence == "signed"
 
 
 def test_models_saved_before_d_had_a_sign_are_read_without_one():
