@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.ablate import AREAS, AblateConfig, AblationRun, AblationTest, Area
-from flows.generate import load_pipeline
+from flows.generate import fastest_device, load_pipeline
 from flows.pictures import Picture, composite_picture, save_png
 from flows.stamps import changes, remove_stamp, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
@@ -31,7 +31,6 @@ from model.metrics_weights import ALEXNET, INCEPTION, locate
 from model.pipeline import ManiVideoPipeline
 from render import occlusion
 from render.occlusion import hidden_fingers, visible_object
-from storage import dataset
 from storage.dataset import ClipWindow, Dataset, dilate
 from storage.digests import digest_file
 from storage.manifest import ClipRow, Manifest
@@ -40,6 +39,7 @@ from storage.store import Store
 FIGURES, STAMP, PICTURES = "figures.json", "measured-from.json", "pictures"
 TRUTH = "truth"  # folder of what no network is needed for
 FEATURES = "fid-{}.npy"  # of a test's true frames [n, 2048], in that folder
+CODE = code_digest(sys.modules[__name__], occlusion)
 MEASURED_BY = {"tests", "sampling", "metrics", "hidden_margin_px", "shown"}  # of the settings
 BESIDE = ("layers", "truth")  # pictures that are no variant's
 
@@ -199,9 +199,9 @@ def measure_truth(config: AblateConfig, store: Store, out_dir: Path) -> Path:
     remove_stamp(folder / STAMP)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    metrics = Metrics(config.metrics)
+    metrics = Metrics(config.metrics, fastest_device())
     trained_on = Dataset.open(store, config.image.dataset)
-    averaged = mean_rows(trained_on, config.image.split)
+    averaged = mean_rows(trained_on, config.sampling.train_split or config.image.split)
     mean = mean_frame(trained_on, averaged, config.sampling.mean_frames_per_clip)
     rows: dict[str, dict[str, Any]] = {}
     for name in config.tests:
@@ -226,8 +226,9 @@ def _truth_measured_from(config: AblateConfig, store: Store) -> dict[str, Any]:
             for name in (config.image.dataset, *(test.dataset for test in config.tests.values()))
         },
         "config": config.model_dump(mode="json", include=MEASURED_BY),
+        "averaged": config.image.split,  # where sampling.train_split names no other
         "available": available(config.metrics),
-        "code": code_digest(sys.modules[__name__], occlusion, dataset),
+        "code": CODE,
     }
 
 

@@ -137,10 +137,22 @@ def collect_so_far(config: AblateConfig, out_dir: Path) -> dict[str, Any]:
         raise InputError(f"{out_dir}: no such folder", code="no-runs")
     with alone(out_dir, "table"):
         runs, outdated = measured_runs(ablation_runs(config, out_dir), out_dir)
+        if runs:
+            check_tests_measured(runs, config)
         if outdated:
             names = ", ".join(str(run) for run in outdated)
             stderr.print(f"left out, as the tests have changed since: {names}", highlight=False)
         return collect(runs, config, out_dir)
+
+
+def check_tests_measured(runs: Sequence[AblationRun], config: AblateConfig) -> None:
+    """Raise InputError where settings name tests that finished runs have no figures of."""
+    for run in runs:
+        path = run.folder / FIGURES
+        found = json.loads(path.read_text())["tests"]
+        if lacking := sorted(config.tests.keys() - found.keys()):
+            message = f"{path}: tests: found {', '.join(found)}, wanted {', '.join(lacking)}, too"
+            raise InputError(f"{message}: a whole `ablate` measures them", code="no-runs")
 
 
 def tabulate(figures: RunFigures, truth: Mapping[str, Mapping[str, Any]], config: AblateConfig) -> Table:

@@ -37,7 +37,6 @@ from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
 from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip, trained_beside, with_truth
 from model.figures import Metrics, MetricsConfig, available
-from storage import dataset as reading
 from storage.dataset import ClipWindow, Dataset
 from storage.digests import digest_file
 from storage.errors import InputError
@@ -48,6 +47,7 @@ from storage.video import write_video
 STAMP = "evaluated-from.json"
 PAGES = ("contact_sheet.png", "metrics.json", "report.html")  # of all clips
 VIDEOS = ("generated.mp4", "comparison.mp4")  # of each clip
+CODE = code_digest(sys.modules[__name__], lineage)
 PANEL_HEIGHT = 256  # pixels
 SHEET_FRAMES = 4  # of each clip
 
@@ -148,7 +148,7 @@ def evaluate_where_changed(
         "dataset": Manifest.read(store, config.dataset).version,
         "config": config.model_dump(mode="json"),
         "available": available(config.metrics),
-        "code": code_digest(sys.modules[__name__], lineage, reading),
+        "code": CODE,
     }
     there = None if changes(out_dir / STAMP, inputs) else read_evaluation(out_dir)
     if there is not None:

@@ -154,7 +154,12 @@ def load_pipeline(
     if cpu_offload and torch.cuda.is_available():
         pipeline.enable_model_cpu_offload()
         return pipeline
-    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipeline.to(fastest_device())
+
+
+def fastest_device() -> str:
+    """Return the GPU's name if there is one, else the CPU's."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def write_generated(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from model.run_log import LOSSES, read_losses
 from storage.dataset import Dataset
 from storage.errors import InputError
 from storage.manifest import ClipRow, name_and_version
+from storage.splits import Groups, groups_of
 from storage.store import Store
 
 
@@ -73,29 +74,48 @@ def clips_trained_on(
     """Return notes on those of a dataset's clips that are not held out from what a model's runs have seen.
 
     Not held out are clips whose pictures were trained on, those of a sequence of the same dataset that was,
-    and with a split by object or participant those that show one that was.
+    and what the split, were it one of both datasets together, would have on one side: near-duplicates of a
+    sequence, clips that show one object, or one of nearly its shape, or one participant.
     """
     seen: set[str] = set()
     notes = {}
     by, own = split.rpartition(":")[0], name_and_version(dataset)[0]
+    evaluated = _of_dataset(rows, own)
     for name, run in runs.items():
-        trained = run.rows(store)
-        if trained is None:
+        drawn = run.rows(store)
+        if drawn is None:
             notes[f"{name} stage"] = f"its dataset {run.dataset} is gone: what it was trained on is not known"
             continue
-        known = {fact for row in trained for fact in _facts(row, run.dataset, by)}
-        seen |= {row.id for row in rows if known & _facts(row, own, by)}
+        trained = _of_dataset(drawn, run.dataset)
+        of = groups_of([row for row in (*trained, *evaluated) if row.basis is not None])
+        known = {fact for row in trained for fact in _facts(row, by, of)}
+        seen |= {row.id for row in evaluated if known & _facts(row, by, of)}
+    first = next(iter(runs.items()), None)
+    if first is not None and (start := first[1].settings["init_from"]):
+        told = f"no run at {Path(start).parent}, where it began: what that was trained on is not known"
+        notes[f"before the {first[0]} stage"] = told
     if seen:
         notes["clips trained on"] = f"{len(seen)} of {len(rows)} are not held out: {sorted(seen)}"
     return notes
 
 
-def _facts(row: ClipRow, dataset: str, by: str) -> set[tuple[str, ...]]:
+def _of_dataset(rows: Sequence[ClipRow], dataset: str) -> list[ClipRow]:
+    """Return rows whose sessions are no others' that have their names in another dataset."""
+    return [replace(row, session=f"{dataset}: {row.session}") for row in rows]
+
+
+def _facts(row: ClipRow, by: str, of: Groups) -> set[tuple[str, str]]:
     """Return what no two clips have in common of which one is held out."""
-    facts: set[tuple[str, ...]] = {("sequence", dataset, row.session)}
+    facts = {("sequence", row.session)}
     facts |= {("pictures", row.frames_key)} if row.frames_key else set()
-    facts |= {("object", key) for key in row.object_keys} if by == "object" else set()
-    return facts | ({("participant", row.participant)} if by == "participant" and row.participant else set())
+    if by == "object":
+        shown = row.basis.objects if row.basis is not None else ()
+        facts |= {("object", of.objects[entry.geometry]) for entry in shown}
+        return facts | {("object", key) for key in row.object_keys}
+    if by == "participant":
+        known = of.participants.get(row.participant, row.participant)
+        return facts | ({("participant", known)} if known else set())
+    return facts | {("take", of.sessions.get(row.session, row.session))}
 
 
 def _version(run_dir: Path, settings: Mapping[str, Any]) -> str | None:

@@ -3,7 +3,6 @@
 import math
 import os
 import shutil
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +26,8 @@ from flows.stamps import changes, write_stamp
 from model.run import RESUMABLE, held
 from model.train import train
 from model.training_config import TrainConfig
+from render import mlo, skeleton
+from storage import dataset
 from storage.digests import digest_file, digest_json, digest_tree
 from storage.manifest import Manifest
 from storage.store import Store
@@ -40,6 +41,7 @@ NOT_TRAINING = frozenset(  # files of `model` that no weight depends on
         "metrics_lpips", "metrics_weights", "memory", "run_log",
     )
 )  # fmt: skip
+READING = (dataset, mlo, skeleton)  # decide what the network is given, and are in no record's key
 
 
 class RateColumn(ProgressColumn):
@@ -112,7 +114,7 @@ def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
         "config": config.model_dump(mode="json", exclude=RESUMABLE - {"iterations"} | paths),
         "dataset": Manifest.read(store, config.dataset).version,
         "start": _start_digest(config),
-        "code": code_digest(without=NOT_TRAINING),
+        "code": CODE,
     }
 
 
@@ -124,12 +126,14 @@ def _start_digest(config: TrainConfig) -> str | None:
     return digest_file(stamp) if stamp.is_file() else digest_tree(config.init_from / "network")
 
 
-@cache
 def code_digest(*beside: ModuleType, without: frozenset[str] = frozenset()) -> str:
-    """Return the digest of the source of `model`, but for some of its files, and of modules beside it.
+    """Return the digest of the source of `model`, but for some files, of what reads clips, and of others.
 
-    Of the code that runs: what is edited meanwhile counts from the next start.
+    To be taken when the module that stamps is loaded: what is edited later counts from the next start.
     """
-    own = [path for path in Path(model.__path__[0]).glob("*.py") if path.name not in without]
-    others = [Path(str(module.__file__)) for module in beside]
-    return digest_json({path.name: digest_file(path) for path in sorted([*own, *others])})
+    own = {path.name: path for path in Path(model.__path__[0]).glob("*.py") if path.name not in without}
+    others = {module.__name__: Path(str(module.__file__)) for module in (*READING, *beside)}
+    return digest_json({name: digest_file(path) for name, path in sorted({**own, **others}.items())})
+
+
+CODE = code_digest(without=NOT_TRAINING)

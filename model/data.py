@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
@@ -118,6 +119,11 @@ class Draws:
         first_object = bool(rng.random() < self.config.first_object)
         motion_dropped = bool(rng.random() < self.config.motion_dropout)
         return Draw(row, frames, dropped, first_object, motion_dropped)
+
+    def rows_of(self, iterations: int) -> list[ClipRow]:
+        """Return the clips that a run of so many steps takes, each once, in the order of its first draw."""
+        slots = product(range(iterations), range(self.config.clips))
+        return list({row.id: row for step, slot in slots for row in [self(step, slot).row]}.values())
 
     def _frames(self, num_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
         count = self.config.frames

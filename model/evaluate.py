@@ -188,7 +188,7 @@ def mean_frame(dataset: Dataset, rows: Sequence[ClipRow], frames_per_clip: int) 
     total, count = np.zeros(()), 0
     for row in rows:
         stride = max(row.num_frames // frames_per_clip, 1)
-        frames = dataset.read(row, 0, min(frames_per_clip, row.num_frames), stride).frames
+        frames = dataset.read_pictures(row, 0, min(frames_per_clip, row.num_frames), stride)
         total, count = total + frames.sum(axis=0, dtype=np.float64), count + len(frames)
     return np.rint(total / count).astype(np.uint8) if count else None
 

@@ -61,7 +61,8 @@ class StoredLatents:
     def missing(self, rows: Sequence[ClipRow]) -> list[ClipRow]:
         """The clips whose frames have to be encoded; of those that share a frames record, one."""
         each = {recipe.key: row for row in rows for recipe in [self.recipe(row)]}
-        return [row for key, row in each.items() if not self.store.has(LatentsData.KIND, key)]
+        missing = self.store.missing((LatentsData.KIND, key) for key in each)
+        return [row for key, row in each.items() if (LatentsData.KIND, key) in missing]
 
     def encode(self, rows: Sequence[ClipRow], *, show: bool) -> None:
         """Write the latents of clips that lack them; stopped at any moment, it goes on where it was."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.mlo_embedding import PictureTokens, TokenMlp, TokensConfig
 
-UNIT_M = 0.1  # length that the point MLP takes as 1, so that what hands hold spans about that
+UNIT = 0.1  # of the canonical radius: the length that the point MLP takes as 1
 
 
 class PointTokens(nn.Module):
@@ -26,9 +26,9 @@ class PointTokens(nn.Module):
         self.pool = Attention(query_dim=width, heads=1, dim_head=width)
 
     def forward(self, points: Tensor) -> Tensor:
-        """[b, P, 3], metres → [b, q, width]."""
+        """[b, P, 3], radius 1 → [b, q, width]."""
         queries = self.queries.expand(len(points), -1, -1)
-        return self.pool(queries, encoder_hidden_states=self.point_mlp(points / UNIT_M))
+        return self.pool(queries, encoder_hidden_states=self.point_mlp(points / UNIT))
 
 
 class ObjectEmbedding(nn.Module):

@@ -15,6 +15,7 @@ from typing import Literal
 import psutil
 import torch
 
+from model.config import NetworkConfig
 from model.data import Draws, StepBatches
 from model.latents import StoredLatents
 from model.memory import estimate_memory, least_bytes, num_bytes, num_moment_bytes
@@ -101,6 +102,8 @@ def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -
             batches = StepBatches(dataset, draws, int(config.cache_gib * GIB), trainer.slots(), latents)
         if writes and config.validation.every is not None:
             validation = Validation(dataset, config.validation, config.validation.every)
+            if trainer is not None:
+                check_window(trainer.network.settings, validation.sampling.window.length, findings)
     with findings.noting():
         settings = {} if trainer is None else model_settings(trainer.pipeline)
         if dataset is not None:
@@ -123,7 +126,8 @@ def check_clips(dataset: Dataset, draws: Draws, factor: int, findings: Findings)
     short = sum(row.num_frames < draws.longest for row in draws.rows)
     if short:
         findings.facts["windows"] = f"{short} clips are shorter than {draws.longest} frames: a smaller stride"
-    lacking = [row for row in draws.rows if not all(dataset.store.has(*record) for record in row.records())]
+    missing = dataset.store.missing(record for row in draws.rows for record in row.records())
+    lacking = [row for row in draws.rows if missing and missing & row.records()]
     if lacking:
         found = f"records of {len(lacking)} clips missing, the first {lacking[0].id}"
         findings.note(name, found=found, wanted="all of them: build it again")
@@ -135,6 +139,14 @@ def check_clips(dataset: Dataset, draws: Draws, factor: int, findings: Findings)
         findings.note(f"{name}: size", found=found, wanted="one size for all clips")
     if any(side % factor for size in sizes for side in size):
         findings.note(f"{name}: size", found=found, wanted=f"multiples of {factor}, the codec's factor")
+
+
+def check_window(settings: NetworkConfig, length: int, findings: Findings) -> None:
+    """Position codes for every frame of a validation video's windows: else the first one would fail."""
+    longest = settings.temporal.max_frames
+    if settings.with_temporal and length > longest:
+        wanted = f"at most {longest}, for which there are position codes"
+        findings.note("validation.sampling.window.length", found=str(length), wanted=wanted)
 
 
 def check_least_memory(config: TrainConfig, findings: Findings) -> None:

@@ -103,7 +103,8 @@ def encode_what_is_missing(ready: Ready) -> None:
     if latents is None:
         return
     # Shared out before any is looked for: what is missing changes while others write.
-    own = ready.batches.draws.rows[accelerator.process_index :: accelerator.num_processes]
+    drawn = ready.batches.draws.rows_of(ready.trainer.config.iterations)
+    own = drawn[accelerator.process_index :: accelerator.num_processes]
     latents.encode(latents.missing(own), show=accelerator.is_main_process)
     accelerator.wait_for_everyone()
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from itertools import chain
 from statistics import fmean
@@ -19,7 +20,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -40,6 +41,7 @@ from storage.errors import InputError
 
 LATENT_CACHE_BYTES = 2**30
 LEAST_SCALE = 1.0  # of the loss in float16: below it, it is not the scale that makes gradients overflow
+LONGEST_WAIT = timedelta(days=1)  # for a process that encodes frames, or makes a validation video
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -53,7 +55,11 @@ def start_accelerator(config: TrainConfig) -> Accelerator:
     # Accelerate keeps one precision a process for good; a process may train several stages.
     AcceleratorState._reset_state(reset_partial_state=True)
     # Unless told that it is to be a CPU, Accelerate joins processes on GPUs alone.
-    accelerator = Accelerator(cpu=trains_on_cpu(config), mixed_precision=MIXED_PRECISION[config.precision])
+    accelerator = Accelerator(
+        cpu=trains_on_cpu(config),
+        mixed_precision=MIXED_PRECISION[config.precision],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+    )
     processes, device = accelerator.num_processes, accelerator.device
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if processes < started:  # each would train alone, into the same folder

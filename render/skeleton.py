@@ -42,21 +42,32 @@ def draw_skeletons(keypoints: NDArray[np.floating], size: tuple[int, int]) -> ND
     """Draw keypoints [T, K, 3] as pictures [T, H, W, 3]: each bone in its colour, the rest black."""
     height, width = size
     half_px = max(WIDTH * min(size) / 2, 0.75)
-    rows, columns = np.mgrid[:height, :width]
-    pixels = np.stack([columns, rows], axis=-1).astype(np.float64)  # [H, W, 2]
     pictures = np.zeros((len(keypoints), height, width, 3), np.uint8)
     for picture, points in zip(pictures, keypoints.astype(np.float64), strict=True):
         for color, (start, end) in zip(COLORS, BONES, strict=True):
             if min(points[start, 2], points[end, 2]) >= LEAST_CONFIDENCE:
-                cover = np.clip(half_px + 0.5 - _distance(pixels, points[start, :2], points[end, :2]), 0, 1)
-                picture[:] = np.maximum(picture, np.rint(255 * cover[..., None] * color).astype(np.uint8))
+                ends = points[[start, end], :2]
+                pixels = _pixels_near(ends, half_px + 0.5, size)
+                cover = np.clip(half_px + 0.5 - _distance(pixels, *ends), 0, 1)
+                drawn = np.rint(255 * cover[:, None] * color).astype(np.uint8)
+                columns, rows = pixels.T
+                picture[rows, columns] = np.maximum(picture[rows, columns], drawn)
     return pictures
 
 
+def _pixels_near(ends: NDArray[np.float64], margin_px: float, size: tuple[int, int]) -> NDArray[np.intp]:
+    """Return the pixels [n, 2] of the box about a bone's ends [2, 2], as far as it is in the picture."""
+    limits = np.array(size[::-1])  # columns, rows
+    first = np.clip(np.floor(ends.min(axis=0) - margin_px), 0, limits).astype(np.intp)
+    last = np.clip(np.ceil(ends.max(axis=0) + margin_px) + 1, first, limits).astype(np.intp)
+    columns, rows = np.mgrid[first[0] : last[0], first[1] : last[1]]
+    return np.stack([columns.ravel(), rows.ravel()], axis=-1)
+
+
 def _distance(
-    pixels: NDArray[np.float64], start: NDArray[np.float64], end: NDArray[np.float64]
+    pixels: NDArray[np.intp], start: NDArray[np.float64], end: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the distance [H, W] of pixels [H, W, 2] to a segment."""
+    """Return the distance [n] of pixels [n, 2] to a segment."""
     along = end - start
     part = np.clip((pixels - start) @ along / max(float(along @ along), 1e-12), 0, 1)
-    return np.linalg.norm(pixels - start - part[..., None] * along, axis=-1)
+    return np.linalg.norm(pixels - start - part[:, None] * along, axis=-1)

@@ -114,10 +114,7 @@ class Dataset:
         self, row: ClipRow, start: int, count: int, stride: int = 1, *, pictures: bool = True
     ) -> ClipWindow:
         """Read `count` frames from `start`, every `stride`-th of them; without `pictures` only conditions."""
-        stop = start + (count - 1) * stride + 1
-        if min(count, stride) < 1 or not 0 <= start < stop <= row.num_frames:
-            raise ValueError(f"{row.id}: frames {start} to {stop - 1} of {row.num_frames}")
-        frames = slice(start, stop, stride)
+        frames = _slice_of(row, start, count, stride)
         rgb = self._read_rgb(row, frames) if pictures else np.zeros((0, *self.size(row), 3), np.uint8)
         layers = self._read_layers(row, frames)
         references = self._references(row)
@@ -132,6 +129,10 @@ class Dataset:
             joints_2d=layers.joints_2d,
             skeleton=self._read_skeleton(row, frames),
         )
+
+    def read_pictures(self, row: ClipRow, start: int, count: int, stride: int = 1) -> NDArray[np.uint8]:
+        """Read the true frames [t, H, W, 3] alone, those that `read` gives; t = 0 where there are none."""
+        return self._read_rgb(row, _slice_of(row, start, count, stride))
 
     def joint_px_per_m(self, row: ClipRow, start: int, count: int, stride: int = 1) -> NDArray[np.float32]:
         """Return the pixels of a metre at each joint's depth, f / z [t, 2, 21], in frames as `read` takes."""
@@ -203,6 +204,14 @@ class Dataset:
         first = slice(0, 1, 1)
         mask = self._read_layers(row, first).mask[0]
         return np.where(mask[..., None], np.uint8(0), self._read_rgb(row, first)[0])
+
+
+def _slice_of(row: ClipRow, start: int, count: int, stride: int) -> slice:
+    """Return `count` positions from `start`, every `stride`-th; ValueError where a clip lacks some."""
+    stop = start + (count - 1) * stride + 1
+    if min(count, stride) < 1 or not 0 <= start < stop <= row.num_frames:
+        raise ValueError(f"{row.id}: frames {start} to {stop - 1} of {row.num_frames}")
+    return slice(start, stop, stride)
 
 
 def dilate(mask: NDArray[np.bool_], margin_px: int) -> NDArray[np.bool_]:

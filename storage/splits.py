@@ -49,7 +49,7 @@ class SplitBasis:
 def with_splits(rows: Sequence["ClipRow"]) -> tuple["ClipRow", ...]:
     """Return the rows with their splits, and why; those without a basis stay as they are."""
     based = [row for row in rows if row.basis is not None]
-    of = _groups(based)
+    of = groups_of(based)
     fixed = _fixed_splits(based, of.sessions)
     drawn = _draws(based, of)
     done = {row.id: _split(row, of, fixed, drawn) for row in based}
@@ -57,16 +57,16 @@ def with_splits(rows: Sequence["ClipRow"]) -> tuple["ClipRow", ...]:
 
 
 @dataclass(frozen=True)
-class _Groups:
-    """The group of each, by the first of its names."""
+class Groups:
+    """What has to be on one side of a split: the group of each, by the first of its names."""
 
     sessions: Mapping[str, str]
     objects: Mapping[str, str]  # by geometry
     participants: Mapping[str, str]
 
 
-def _groups(rows: Sequence["ClipRow"]) -> _Groups:
-    """Group what has to be on one side.
+def groups_of(rows: Sequence["ClipRow"]) -> Groups:
+    """Group the sessions, objects and participants of rows that have a basis.
 
     Sessions of an object alone are alike where their shapes are; people who show one object share no take.
     """
@@ -76,14 +76,14 @@ def _groups(rows: Sequence["ClipRow"]) -> _Groups:
     for row in rows:
         if row.participant:
             people[row.participant].add(takes[row.session])
-    return _Groups(
+    return Groups(
         sessions=joined({name: [("take", takes[name]), ("shape", shapes[name])] for name in takes}),
         objects=groups({entry.geometry: [entry.shape] for row in rows for entry in _objects(row)}),
         participants=joined(people),
     )
 
 
-def _draws(rows: Iterable["ClipRow"], of: _Groups) -> dict[str, str]:
+def _draws(rows: Iterable["ClipRow"], of: Groups) -> dict[str, str]:
     """Draw what has to be on one side: groups of sessions, of objects, of participants.
 
     Their rows may have come with different fractions; the largest is everyone's.
@@ -105,7 +105,7 @@ def draw(name: str, test_fraction: float) -> str:
 
 
 def _split(
-    row: "ClipRow", of: _Groups, fixed: Mapping[str, Mapping[str, str]], drawn: Mapping[str, str]
+    row: "ClipRow", of: Groups, fixed: Mapping[str, Mapping[str, str]], drawn: Mapping[str, str]
 ) -> "ClipRow":
     """Return a row with its three splits; `fixed` has each group's sessions whose source fixes a split."""
     basis, group = row.basis, of.sessions[row.session]

@@ -5,7 +5,8 @@ at all. `storage.backend` says how each place that can hold a store keeps that p
 """
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from storage.errors import InputError, StoreError
 from storage.folder import Folder
 from storage.groups import Record, write_group
 from storage.recipe import Recipe
+
+ASKED_EACH = 1000  # records: of more the store is asked for a list, as a bucket takes milliseconds to answer
 
 
 class Store:
@@ -38,6 +41,19 @@ class Store:
     def has(self, kind: str, key: str) -> bool:
         """Tell whether a finished record exists."""
         return self.backend.has(record_name(kind, key))
+
+    def missing(self, records: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those of some records (kind, key) that are not there."""
+        lacking, by_kind = set(), defaultdict[str, set[str]](set)
+        for kind, key in records:
+            by_kind[kind].add(key)
+        for kind, keys in by_kind.items():
+            if len(keys) > ASKED_EACH:
+                keys -= set(self.keys(kind))
+            else:
+                keys = {key for key in keys if not self.has(kind, key)}
+            lacking |= {(kind, key) for key in keys}
+        return lacking
 
     def open(self, kind: str, key: str) -> Record:
         """Open a finished record for reading; StoreError where there is none, or it is damaged."""

@@ -77,7 +77,7 @@ def missing_records(store: Store) -> list[Problem]:
             needed = dict.fromkeys(Manifest.read(store, name).records(), name) | needed
         except InputError as error:
             problems.append(Problem("dataset", name, str(error)))
-    missing = sorted(record for record in needed if not store.has(*record))
+    missing = sorted(store.missing(needed))
     return problems + [
         Problem(*record, f"dataset {needed[record]!r} needs it, and it is not there", is_there=False)
         for record in missing

@@ -160,6 +160,9 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
     found = {name: it["tests"]["seen"]["object"]["psnr"]["seeds"] for name, it in so_far["variants"].items()}
     assert {name: len(seeds) for name, seeds in found.items()} == {"full": 1, "controlnet": 1}
     assert so_far["claims"][0]["verdict"] == "open"
+    more = (*arguments, "--so-far", "--set", "tests.more={dataset: benchmark}")
+    lacking = CliRunner().invoke(app, [str(argument) for argument in more])
+    assert "figures.json: tests: found seen, unseen, alone, wanted more, too" in lacking.stderr
 
     monkeypatch.setattr(ablation_figures, "measure_test", measure)
     others = FileLock(out / "full" / ".seed-1.lock").acquire()  # as another process does that is at this run

@@ -67,6 +67,8 @@ def test_true_figures_that_are_being_replaced_are_not_those_of_before(
 ) -> None:
     measure_truth(CONFIG, store, tmp_path)
     assert is_truth_measured(CONFIG, store, tmp_path)
+    averaged = CONFIG.model_copy(update={"image": CONFIG.image.model_copy(update={"split": "object:train"})})
+    assert not is_truth_measured(averaged, store, tmp_path)  # its mean training frame is another
     other = CONFIG.model_copy(update={"shown": 1})
     with monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", killed)

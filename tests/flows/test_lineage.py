@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from flows.lineage import TrainingRun, clips_trained_on, read_runs
+from storage.likeness import Signature
 from storage.manifest import ClipRow, Manifest, drop_old_versions
+from storage.splits import ObjectIdentity, SplitBasis
 from storage.store import Store
 
 TRAINED = ClipRow(
@@ -29,7 +31,12 @@ def store(tmp_path: Path) -> Store:
 def stage(**settings: Any) -> dict[str, TrainingRun]:
     """One run on the dataset's split for training."""
     version, shares = settings.pop("version", None), settings.pop("shares", None)
-    settings = {"dataset": "mine", "split": "train", "batch": {"shares": shares}} | settings
+    settings = {
+        "dataset": "mine",
+        "split": "train",
+        "init_from": None,
+        "batch": {"shares": shares},
+    } | settings
     return {"image": TrainingRun([], "", settings, version)}
 
 
@@ -53,6 +60,43 @@ def test_what_was_trained_on_is_named(
     notes = clips_trained_on([row], dataset, split, stage(), store)
     expected = {"clips trained on": f"1 of 1 are not held out: ['{row.id}']"} if is_seen else {}
     assert notes == expected
+
+
+def shape(*values: float) -> Signature:
+    return Signature("shape", values)
+
+
+MUG = ObjectIdentity("mug", shape(0.5, 0.4))
+POURED = Signature("hands", (0.1, 0.9))
+BASED = replace(TRAINED, basis=SplitBasis(takes=(POURED,), objects=(MUG,)))
+
+
+@pytest.mark.parametrize(
+    ("basis", "split", "is_seen"),
+    [
+        (SplitBasis(objects=(MUG,)), "object:test", True),  # its record here has another key
+        (SplitBasis(objects=(ObjectIdentity("copy", shape(0.501, 0.4)),)), "object:test", True),
+        (SplitBasis(objects=(ObjectIdentity("cup", shape(0.6, 0.4)),)), "object:test", False),
+        (SplitBasis(objects=(MUG,)), "test", False),
+        (SplitBasis(takes=(POURED,)), "test", True),
+        (SplitBasis(takes=(POURED,)), "object:test", False),  # the same motion with another object
+        (SplitBasis(takes=(POURED,)), "participant:test", True),  # so that it is one person under two names
+        (SplitBasis(takes=(Signature("hands", (0.1, 0.5)),)), "test", False),
+    ],
+)
+def test_near_duplicates_of_other_datasets_are_not_held_out(
+    store: Store, basis: SplitBasis, split: str, is_seen: bool
+) -> None:
+    Manifest("mine", (BASED,)).write(store)
+    row = replace(TEST, session="pour", participant="q", basis=basis)
+    notes = clips_trained_on([row], "other", split, stage(), store)
+    assert notes == ({"clips trained on": f"1 of 1 are not held out: ['{row.id}']"} if is_seen else {})
+
+
+def test_an_earlier_stage_that_cannot_be_found_is_told(store: Store) -> None:
+    notes = clips_trained_on([TEST], "mine", "test", stage(init_from="moved/image/model"), store)
+    told = "no run at moved/image, where it began: what that was trained on is not known"
+    assert notes == {"before the image stage": told}
 
 
 def test_a_source_that_no_step_drew_from_was_not_trained_on(store: Store) -> None:

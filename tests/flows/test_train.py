@@ -1,15 +1,20 @@
 """Training where something changed: what another has put in the folder stays; a torn stamp is no stamp."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+import flows.evaluate
 import model
+import render.mlo
+import render.skeleton
+import storage.dataset
 from flows.cli import app
 from flows.stamps import changes, write_stamp
-from flows.train import NOT_TRAINING, train_where_changed, training_inputs
+from flows.train import NOT_TRAINING, code_digest, train_where_changed, training_inputs
 from model.training_config import TrainConfig
 from storage.manifest import Manifest
 from storage.store import Store
@@ -62,3 +67,14 @@ def test_what_changes_results_by_rounding_alone_trains_nothing_again(tmp_path: P
 def test_files_that_no_weight_depends_on_are_there() -> None:
     named = {path.name for path in Path(model.__path__[0]).glob("*.py")}
     assert named > NOT_TRAINING  # one that was renamed would count again
+
+
+@pytest.mark.parametrize("module", [flows.evaluate, storage.dataset, render.mlo, render.skeleton])
+def test_code_beside_the_model_counts_whatever_its_file_is_called(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = code_digest(flows.evaluate)
+    edited = tmp_path / "evaluate.py"  # the model has one of this name
+    edited.write_text("# edited")
+    monkeypatch.setattr(module, "__file__", str(edited))
+    assert code_digest(flows.evaluate) != before

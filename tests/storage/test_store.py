@@ -35,6 +35,17 @@ def test_record_tells_its_recipe(store: Store) -> None:
     assert store.open("layers", RECIPE.key).recipe.key == RECIPE.key
 
 
+@pytest.mark.parametrize("asked_each", [0, 10])
+def test_missing_records_are_found_one_by_one_or_in_a_list(
+    store: Store, monkeypatch: pytest.MonkeyPatch, asked_each: int
+) -> None:
+    monkeypatch.setattr("storage.store.ASKED_EACH", asked_each)
+    store.write(RECIPE, {}, {})
+    there, lacking = ("layers", RECIPE.key), [("layers", "0" * 64), ("frames", RECIPE.key)]
+    assert store.missing([there, *lacking]) == set(lacking)
+    assert store.missing([]) == set()
+
+
 def test_changes_between_recipes_are_named() -> None:
     new = Recipe("layers", 2, {"hands": "cc", "camera": "bb"}, {"size": 32, "crop": {"x0": 2.0, "y0": 1}})
     assert [str(change) for change in new.changes_from(RECIPE)] == [

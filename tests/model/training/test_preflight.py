@@ -12,6 +12,7 @@ from model import preflight
 from model.memory import MemoryEstimate, estimate_memory, least_bytes, num_bytes
 from model.preflight import prepare
 from model.start import starting_pipeline
+from model.train import train
 from model.trainer import Trainer
 from model.training_config import TrainConfig
 from storage.config import load_config
@@ -67,6 +68,22 @@ def test_too_little_memory_is_named_with_what_would_help(
     )
     with pytest.raises(InputError, match=wanted):
         prepare(config, store, tmp_path, resume=False)
+
+
+def test_windows_of_validation_videos_that_have_no_position_codes_are_refused(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    train(image_config, store, tmp_path / "image")
+    config = changed(
+        image_config,
+        stage="temporal",
+        model=None,
+        init_from=tmp_path / "image" / "model",
+        batch=image_config.batch.model_dump() | {"pick": "window"},
+        validation={"every": 1, "sampling": {"window": {"length": 64}}},
+    )
+    with pytest.raises(InputError, match=r"validation.sampling.window.length: found 64, wanted at most 32"):
+        prepare(config, store, tmp_path / "temporal", resume=False)
 
 
 def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_built(
