@@ -211,6 +211,13 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
         refused = CliRunner().invoke(app, [str(word) for word in words])
     assert "seed-0: found another process at it, with other settings or code" in refused.stderr
     assert run(*arguments, "--so-far") == results  # nothing was touched
+    copy = shutil.copytree(out, tmp_path / "copy")
+    other_tests = ("--set", "tests={other: {dataset: benchmark-unseen}}", "--set", "claims=[]")
+    elsewhere = run("ablate", config, "-o", copy, "--store", bench.store, "--json", *other_tests)
+    assert elsewhere["variants"]["full"]["tests"].keys() == {"other"}
+    assert (copy / trained.relative_to(out)).stat().st_mtime_ns == before[
+        trained
+    ]  # measured anew, not trained
     (out / "full" / "seed-0" / ablation_figures.STAMP).unlink()
     assert list(run(*arguments, "--so-far")["variants"]) == ["full", "controlnet"]
 
