@@ -93,13 +93,14 @@ Table = Mapping[tuple[str, str, Area, str], Spread]  # (variant or baseline, tes
 def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) -> dict[str, Any]:
     """Write everything that these runs, all or some of the ablation's, come to; return results.json.
 
-    InputError where there are none.
+    InputError where there are none, or one has no figures of a test.
     """
     if not runs:
         raise InputError(f"{out_dir}: finished runs: found none", code="no-runs")
     rows = list(config.variants)
     runs = sorted(runs, key=lambda run: rows.index(run.variant))
     figures = {run: json.loads((run.folder / FIGURES).read_text()) for run in runs}
+    check_tests_measured(figures, config)
     truth = json.loads((out_dir / TRUTH / FIGURES).read_text())
     table = tabulate(figures, truth["rows"], config)
     measured = [truth, *figures.values()]
@@ -137,20 +138,18 @@ def collect_so_far(config: AblateConfig, out_dir: Path) -> dict[str, Any]:
         raise InputError(f"{out_dir}: no such folder", code="no-runs")
     with alone(out_dir, "table"):
         runs, outdated = measured_runs(ablation_runs(config, out_dir), out_dir)
-        if runs:
-            check_tests_measured(runs, config)
         if outdated:
             names = ", ".join(str(run) for run in outdated)
             stderr.print(f"left out, as the tests have changed since: {names}", highlight=False)
         return collect(runs, config, out_dir)
 
 
-def check_tests_measured(runs: Sequence[AblationRun], config: AblateConfig) -> None:
+def check_tests_measured(figures: RunFigures, config: AblateConfig) -> None:
     """Raise InputError where settings name tests that finished runs have no figures of."""
-    for run in runs:
-        path = run.folder / FIGURES
-        found = json.loads(path.read_text())["tests"]
+    for run, measured in figures.items():
+        found = measured["tests"]
         if lacking := sorted(config.tests.keys() - found.keys()):
+            path = run.folder / FIGURES
             message = f"{path}: tests: found {', '.join(found)}, wanted {', '.join(lacking)}, too"
             raise InputError(f"{message}: a whole `ablate` measures them", code="no-runs")
 

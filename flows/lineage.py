@@ -77,19 +77,18 @@ def clips_trained_on(
     and what the split, were it one of both datasets together, would have on one side: near-duplicates of a
     sequence, clips that show one object, or one of nearly its shape, or one participant.
     """
-    seen: set[str] = set()
     notes = {}
-    by, own = split.rpartition(":")[0], name_and_version(dataset)[0]
-    evaluated = _of_dataset(rows, own)
+    trained: list[ClipRow] = []
     for name, run in runs.items():
         drawn = run.rows(store)
         if drawn is None:
             notes[f"{name} stage"] = f"its dataset {run.dataset} is gone: what it was trained on is not known"
-            continue
-        trained = _of_dataset(drawn, run.dataset)
-        of = groups_of([row for row in (*trained, *evaluated) if row.basis is not None])
-        known = {fact for row in trained for fact in _facts(row, by, of)}
-        seen |= {row.id for row in evaluated if known & _facts(row, by, of)}
+        else:
+            trained += _of_dataset(drawn, run.dataset)
+    by, evaluated = split.rpartition(":")[0], _of_dataset(rows, name_and_version(dataset)[0])
+    of = groups_of([row for row in (*trained, *evaluated) if row.basis is not None])
+    known = {fact for row in trained for fact in _facts(row, by, of)}
+    seen = {row.id for row in evaluated if known & _facts(row, by, of)}
     first = next(iter(runs.items()), None)
     if first is not None and (start := first[1].settings["init_from"]):
         told = f"no run at {Path(start).parent}, where it began: what that was trained on is not known"

@@ -1,5 +1,6 @@
 """The model's config: one YAML file fills one ModelConfig (`configs/model/`)."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -71,6 +72,11 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     def has_occlusion_tokens(self) -> bool:
         """Whether there is E_F (Eq. 2), the second of the two embeddings."""
         return self.mlo == "full"
+
+    @property
+    def longest_window(self) -> float:
+        """Frames that can go through the network together: as many as there are position codes for."""
+        return self.temporal.max_frames if self.with_temporal else math.inf
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid"):

@@ -108,12 +108,13 @@ class ManiVideoPipeline(DiffusionPipeline):
 
     def check(self, conditions: Conditions, sampling: SamplingConfig) -> None:
         """Raise ValueError where conditions or windows do not fit the network."""
-        settings, longest = self.network.settings, self.network.settings.temporal.max_frames
+        settings = self.network.settings
         conditions.check(
             settings.num_layers, settings.latent_channels, settings.factor, context_shape(settings)
         )
-        if settings.with_temporal and sampling.window.length > longest:
-            raise ValueError(f"windows of {sampling.window.length} frames, but position codes for {longest}")
+        length, longest = sampling.window.length, settings.longest_window
+        if length > longest:
+            raise ValueError(f"windows of {length} frames, but position codes for {longest}")
 
     def encode(self, conditions: Conditions, sampling: SamplingConfig) -> list[tuple[float, Encoded]]:
         """Encode each prediction that guidance sums, references once a clip and frames a window at a time.

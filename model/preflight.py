@@ -15,7 +15,6 @@ from typing import Literal
 import psutil
 import torch
 
-from model.config import NetworkConfig
 from model.data import Draws, StepBatches
 from model.latents import StoredLatents
 from model.memory import estimate_memory, least_bytes, num_bytes, num_moment_bytes
@@ -103,7 +102,8 @@ def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -
         if writes and config.validation.every is not None:
             validation = Validation(dataset, config.validation, config.validation.every)
             if trainer is not None:
-                check_window(trainer.network.settings, validation.sampling.window.length, findings)
+                longest = trainer.network.settings.longest_window
+                check_window(validation.sampling.window.length, longest, findings)
     with findings.noting():
         settings = {} if trainer is None else model_settings(trainer.pipeline)
         if dataset is not None:
@@ -141,10 +141,9 @@ def check_clips(dataset: Dataset, draws: Draws, factor: int, findings: Findings)
         findings.note(f"{name}: size", found=found, wanted=f"multiples of {factor}, the codec's factor")
 
 
-def check_window(settings: NetworkConfig, length: int, findings: Findings) -> None:
+def check_window(length: int, longest: float, findings: Findings) -> None:
     """Position codes for every frame of a validation video's windows: else the first one would fail."""
-    longest = settings.temporal.max_frames
-    if settings.with_temporal and length > longest:
+    if length > longest:
         wanted = f"at most {longest}, for which there are position codes"
         findings.note("validation.sampling.window.length", found=str(length), wanted=wanted)
 

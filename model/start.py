@@ -46,7 +46,7 @@ def starting_pipeline(config: TrainConfig) -> ManiVideoPipeline:
     settings = pipeline.network.settings
     if settings.with_temporal and config.batch.pick == "scattered":
         raise InputError("the model has temporal layers: batch.pick must be 'window'", code="config")
-    if settings.with_temporal and config.batch.frames > settings.temporal.max_frames:
-        found, wanted = config.batch.frames, f"at most temporal.max_frames, {settings.temporal.max_frames}"
+    if config.batch.frames > settings.longest_window:
+        found, wanted = config.batch.frames, f"at most temporal.max_frames, {settings.longest_window}"
         raise InputError(f"batch.frames: found {found}, wanted {wanted}", code="config")
     return pipeline
