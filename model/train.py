@@ -82,7 +82,7 @@ def train(
                 if stopped and not done:
                     raise KeyboardInterrupt(f"stopped after step {step + 1}; resume from {out_dir}")
         run.finish(trainer)
-    trainer.accelerator.end_training()
+    trainer.leave()
     return TrainResult(run.model, read_losses(out_dir) if run.writes else [], time.monotonic() - started)
 
 

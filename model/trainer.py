@@ -5,6 +5,7 @@ gradients are averaged over all: their number changes a result by rounding alone
 Letters: b clips, t frames, c latent channels, h×w latent, H×W picture.
 """
 
+import gc
 import math
 import os
 from collections.abc import Sequence
@@ -175,6 +176,17 @@ class Trainer:
     def anywhere(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         return any(gather_object([flag]))
+
+    def leave(self) -> None:
+        """Leave the processes that train together; no step can be taken afterwards.
+
+        What averages gradients is freed first. That is done with the interpreter's lock held: if it freed the
+        group of processes too, it would wait for gloo's threads, which may wait for the lock.
+        """
+        del self.objective
+        self.accelerator.free_memory()
+        gc.collect()
+        self.accelerator.end_training()
 
     def slots(self) -> range:
         """The slots of a step's batch that this process takes."""

@@ -1,10 +1,12 @@
 """Several processes that train together do what one does, but for rounding."""
 
+import gc
 import json
 import os
 import signal
 import socket
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
 
 from model.train import train
 from model.trainer import start_accelerator
@@ -43,6 +46,13 @@ def train_as(rank: int, port: int, config: TrainConfig, root: Path, run: Path, h
     told = {**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
     os.environ.update({name: str(value) for name, value in told.items()})
     torch.set_num_threads(1)
+    leave = torch.distributed.destroy_process_group
+
+    def leave_as_the_last(*group: Any) -> None:
+        assert not any(type(held) is DistributedDataParallel for held in gc.get_objects())
+        leave(*group)
+
+    torch.distributed.destroy_process_group = leave_as_the_last
     try:
         train(config, Store(root), run, hold)
     except KeyboardInterrupt:
@@ -52,6 +62,7 @@ def train_as(rank: int, port: int, config: TrainConfig, root: Path, run: Path, h
 def launch(config: TrainConfig, store: Store, run: Path, *, stop: bool = False) -> list[int | None]:
     """Train in two processes; return their exit statuses.
 
+    Where one fails, the other is ended, as torchrun does.
     stop: interrupt each once after the second step, as torchrun does when it gets Ctrl-C.
     """
     with socket.socket() as free:
@@ -68,8 +79,13 @@ def launch(config: TrainConfig, store: Store, run: Path, *, stop: bool = False) 
         for process in processes:
             os.kill(process.pid, signal.SIGINT)
         hold.interrupted.set()
-    for process in processes:
-        process.join()
+    running = list(processes)
+    while running:
+        wait([process.sentinel for process in running])
+        running = [process for process in running if process.is_alive()]
+        if any(process.exitcode not in (None, 0, STOPPED) for process in processes):
+            for process in running:
+                process.kill()
     return [process.exitcode for process in processes]
 
 
