@@ -33,6 +33,7 @@ from render import occlusion
 from render.occlusion import hidden_fingers, visible_object
 from storage.dataset import ClipWindow, Dataset, dilate
 from storage.digests import digest_file
+from storage.errors import InputError
 from storage.manifest import ClipRow, Manifest
 from storage.store import Store
 
@@ -106,13 +107,21 @@ def read_clips(
 
 
 def check_tests(config: AblateConfig, store: Store) -> None:
-    """Raise InputError where a test has no clips to be measured on, pictures have several sizes, or public
-    weights are broken."""
+    """Raise InputError where a test has no clips to be measured on, or one that is trained on, where pictures
+    have several sizes, or public weights are broken."""
     trained_on = Dataset.open(store, config.image.dataset)
-    clips = [(trained_on, row) for row in trained_on.rows(config.image.split)]
-    for test in config.tests.values():
+    drawn = trained_on.rows(config.image.split)
+    pictures = {row.frames_key for row in drawn}
+    sequences = {(trained_on.manifest.name, row.session) for row in drawn}
+    clips = [(trained_on, row) for row in drawn]
+    for name, test in config.tests.items():
         of_test = Dataset.open(store, test.dataset)
-        clips += [(of_test, row) for row in clips_of(test, store, notes={})]
+        rows = clips_of(test, store, notes={})
+        for row in rows:
+            if row.frames_key in pictures or (of_test.manifest.name, row.session) in sequences:
+                found = f"found {row.id}, which image.split {config.image.split} trains on"
+                raise InputError(f"tests.{name}: {found}, wanted clips that are held out", code="config")
+        clips += [(of_test, row) for row in rows]
     check_sizes(clips)
     for weights in (ALEXNET, INCEPTION):
         locate(weights, config.metrics.weights)

@@ -31,6 +31,15 @@ def write_stamp(stamp: Path, inputs: Mapping[str, Any]) -> None:
     stamp.write_text(json.dumps(inputs, indent=2, sort_keys=True) + "\n")
 
 
+def amend_stamp(stamp: Path, inputs: Mapping[str, Any]) -> None:
+    """Say that of what the result beside `stamp` was made from some has changed; nothing where none is."""
+    try:
+        made_from = json.loads(stamp.read_text())
+    except (FileNotFoundError, ValueError):
+        return
+    write_stamp(stamp, made_from | inputs)
+
+
 def _plain(value: Any) -> Any:
     """Return a value as JSON gives it back: tuples are lists."""
     return json.loads(json.dumps(value))

@@ -22,7 +22,7 @@ from rich.text import Text
 import model
 from flows.console import stderr
 from flows.progress import listener
-from flows.stamps import changes, write_stamp
+from flows.stamps import amend_stamp, changes, write_stamp
 from model.run import RESUMABLE, held
 from model.train import train
 from model.training_config import TrainConfig
@@ -38,7 +38,7 @@ NOT_TRAINING = frozenset(  # files of `model` that no weight depends on
     f"{name}.py"
     for name in (
         "evaluate", "figures", "metrics", "metrics_fid", "metrics_inception", "metrics_joints",
-        "metrics_lpips", "metrics_weights", "memory", "run_log",
+        "metrics_lpips", "metrics_weights", "memory", "run_log", "sampling", "validation", "windows",
     )
 )  # fmt: skip
 READING = (dataset, mlo, skeleton)  # decide what the network is given, and are in no record's key
@@ -70,7 +70,10 @@ def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: boo
             if not stderr.is_terminal and done % math.ceil(steps / LINES) == 0:
                 stderr.print(f"  step {done} of {steps}, loss {loss:.4f}", highlight=False)
 
-        return train(config, store, run_dir, show, resume=resume).model
+        saved = train(config, store, run_dir, show, resume=resume).model
+    if is_first_process():  # a resumed run may have another length than the one that was stamped
+        amend_stamp(run_dir / STAMP, {"config": _stamped_settings(config)})
+    return saved
 
 
 def is_first_process() -> bool:
@@ -109,21 +112,26 @@ def is_trained(config: TrainConfig, store: Store, run_dir: Path) -> bool:
 
 def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
     """Return all that decides a stage's result beyond rounding: settings, data, what it starts from, code."""
-    paths = {"model", "init_from"}  # what they hold counts, as the start
     return {
-        "config": config.model_dump(mode="json", exclude=RESUMABLE - {"iterations"} | paths),
+        "config": _stamped_settings(config),
         "dataset": Manifest.read(store, config.dataset).version,
         "start": _start_digest(config),
         "code": CODE,
     }
 
 
+def _stamped_settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that decide a result beyond rounding, as JSON."""
+    paths = {"model", "init_from"}  # what they hold counts, as the start
+    return config.model_dump(mode="json", exclude=RESUMABLE - {"iterations"} | paths)
+
+
 def _start_digest(config: TrainConfig) -> str | None:
-    """Return the digest of a model's config, or of what a saved one was made from, else of its weights."""
+    """Return the digest of a model's config, or of what a saved one was made from, else of its files."""
     if config.init_from is None:
         return digest_file(config.model) if config.model is not None and config.model.is_file() else None
     stamp = config.init_from.parent / STAMP
-    return digest_file(stamp) if stamp.is_file() else digest_tree(config.init_from / "network")
+    return digest_file(stamp) if stamp.is_file() else digest_tree(config.init_from)
 
 
 def code_digest(*beside: ModuleType, without: frozenset[str] = frozenset()) -> str:

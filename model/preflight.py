@@ -98,9 +98,13 @@ def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -
         if not findings.errors:
             assert trainer is not None
             latents = StoredLatents(store, trainer.codec) if config.stored_latents else None
+            if latents is not None:
+                look_at_latents(latents, dataset, draws, config, findings)
             batches = StepBatches(dataset, draws, int(config.cache_gib * GIB), trainer.slots(), latents)
         if writes and config.validation.every is not None:
             validation = Validation(dataset, config.validation, config.validation.every)
+            if validation.row.session in {row.session for row in draws.rows}:
+                findings.facts["validation"] = f"{validation.row.id}, of a sequence that is trained on"
             if trainer is not None:
                 longest = trainer.network.settings.longest_window
                 check_window(validation.sampling.window.length, longest, findings)
@@ -139,6 +143,19 @@ def check_clips(dataset: Dataset, draws: Draws, factor: int, findings: Findings)
         findings.note(f"{name}: size", found=found, wanted="one size for all clips")
     if any(side % factor for size in sizes for side in size):
         findings.note(f"{name}: size", found=found, wanted=f"multiples of {factor}, the codec's factor")
+
+
+def look_at_latents(
+    latents: StoredLatents, dataset: Dataset, draws: Draws, config: TrainConfig, findings: Findings
+) -> None:
+    """How many frames are to be encoded and stored before the first step, beside those that the run draws."""
+    lacking = latents.missing(draws.rows_of(config.iterations))
+    frames = sum(row.num_frames for row in lacking)
+    drawn = config.iterations * draws.config.clips * draws.config.frames
+    size = frames * latents.num_bytes(*dataset.size(lacking[0])) if lacking else 0
+    findings.facts["stored latents"] = (
+        f"{frames} frames to encode, {size / GIB:.2f} GiB; the run draws {drawn} frames"
+    )
 
 
 def check_window(length: int, longest: float, findings: Findings) -> None:

@@ -136,8 +136,7 @@ def _by_sequence(
         told = f"; near-duplicate of {clash[0]}, which is in {others[clash[0]]}" if clash else ""
         return row.basis.fixed, f"fixed by its source{told}"
     if fixed:  # its like are held out if any is
-        held_out = [session for session, split in fixed.items() if split == "test"]
-        chosen = (held_out or list(fixed))[0]
+        chosen = min(fixed, key=lambda session: (fixed[session] != "test", fixed[session] == "train"))
         return fixed[chosen], f"near-duplicate of {chosen}, whose source fixes it"
     why = "drawn by its name" if group == row.session else f"drawn with its near-duplicate {group}"
     return drawn[group], why

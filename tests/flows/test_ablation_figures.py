@@ -1,5 +1,6 @@
 """Figures of the ablation: what was being replaced is measured again; all clips have one size."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,19 @@ def test_true_figures_that_are_being_replaced_are_not_those_of_before(
         with pytest.raises(RuntimeError, match="killed"):
             measure_truth(other, store, tmp_path)
     assert not is_truth_measured(CONFIG, store, tmp_path)
+
+
+def test_tests_of_what_is_trained_on_are_refused(store: Store) -> None:
+    toy = Manifest.read(store, "toy")
+    held = next(row for row in toy.rows if row.split == "test")
+    Manifest("other", (held,)).write(store)
+    trained = replace(held, split="train")
+    for rows, tested in (([trained], "other"), ([trained, replace(held, id="other camera")], "both")):
+        Manifest("both", tuple(rows)).write(store)
+        image = CONFIG.image.model_copy(update={"dataset": "both"})
+        config = CONFIG.model_copy(update={"image": image, "tests": {"mine": AblationTest(dataset=tested)}})
+        with pytest.raises(InputError, match=r"tests\.mine: found .*, which image\.split train trains on"):
+            check_tests(config, store)
 
 
 def test_tests_of_another_size_than_what_is_trained_on_are_named(store: Store) -> None:

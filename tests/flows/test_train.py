@@ -8,13 +8,15 @@ import pytest
 from typer.testing import CliRunner
 
 import flows.evaluate
+import flows.train
 import model
 import render.mlo
 import render.skeleton
 import storage.dataset
 from flows.cli import app
 from flows.stamps import changes, write_stamp
-from flows.train import NOT_TRAINING, code_digest, train_where_changed, training_inputs
+from flows.train import NOT_TRAINING, STAMP, code_digest, train_stage, train_where_changed, training_inputs
+from model.train import TrainResult
 from model.training_config import TrainConfig
 from storage.manifest import Manifest
 from storage.store import Store
@@ -40,6 +42,21 @@ def test_a_stamp_that_was_cut_short_says_that_everything_changed(tmp_path: Path)
     assert changes(stamp, {"seed": 1, "size": 2}) == ["seed", "size"]
 
 
+def test_a_run_that_is_made_longer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "store")
+    Manifest("cups").write(store)
+    config = TrainConfig(stage="image", dataset="cups", model=tmp_path / "model.yaml", iterations=4)
+    monkeypatch.setattr(flows.train, "train", lambda *_, **__: TrainResult(tmp_path / "model", [], 0.0))
+    train_stage(config, store, tmp_path, resume=False)
+    assert not (tmp_path / STAMP).exists()  # a run of one's own has none
+    (tmp_path / "model").mkdir()
+    write_stamp(tmp_path / STAMP, training_inputs(config, store) | {"code": "older"})
+    longer = config.model_copy(update={"iterations": 8})
+    train_stage(longer, store, tmp_path, resume=True)
+    assert changes(tmp_path / STAMP, training_inputs(longer, store)) == ["code"]  # its first steps' is older
+    assert "config" in changes(tmp_path / STAMP, training_inputs(config, store))
+
+
 def test_a_check_says_in_one_line_what_is_missing_and_does_nothing(tmp_path: Path) -> None:
     config = Path(__file__).parents[2] / "configs" / "train" / "tiny_temporal.yaml"
     options = ["--store", str(tmp_path / "store"), "-o", str(tmp_path / "out"), "--check"]
@@ -62,6 +79,19 @@ def test_what_changes_results_by_rounding_alone_trains_nothing_again(tmp_path: P
 
     assert made_from(clip_threads=2, keep=1) == made_from()
     assert made_from(iterations=7) != made_from() != made_from(learning_rate=0.5)
+
+
+def test_all_of_a_saved_model_that_a_stage_starts_from_counts(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    Manifest("cups").write(store)
+    schedule = tmp_path / "run" / "model" / "scheduler" / "scheduler_config.json"
+    schedule.parent.mkdir(parents=True)
+    config = TrainConfig(stage="human", dataset="cups", init_from=schedule.parents[1])
+    starts = []
+    for prediction in ("epsilon", "v_prediction"):
+        schedule.write_text(prediction)
+        starts.append(training_inputs(config, store)["start"])
+    assert starts[0] != starts[1]
 
 
 def test_files_that_no_weight_depends_on_are_there() -> None:

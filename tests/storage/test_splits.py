@@ -89,6 +89,20 @@ def test_a_near_duplicate_of_a_take_that_its_source_holds_out_is_held_out(rows: 
         assert told == "near-duplicate of copy of 3, whose source fixes it"
 
 
+def test_a_near_duplicate_of_takes_on_several_sides_is_on_the_one_that_is_held_out_most() -> None:
+    takes = {name: row(name, 3, None, copy=copy) for copy, name in enumerate("abc")}
+    for sides, expected in (
+        ({"a": "train", "b": "val"}, "val"),
+        ({"a": "val", "b": "test"}, "test"),
+        ({"a": "train"}, "train"),
+    ):
+        rows = [
+            replace(take, basis=replace(take.basis, fixed=sides.get(name, "")))
+            for name, take in takes.items()
+        ]
+        assert {r.session: r.split for r in with_splits(rows)}["c"] == expected
+
+
 def test_sources_that_put_near_duplicates_on_two_sides_are_obeyed_and_told_of(rows: list[ClipRow]) -> None:
     splits = {"copy of 3": "test", "session 3": "train"}
     fixed = [

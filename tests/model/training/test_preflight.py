@@ -40,6 +40,21 @@ def test_a_run_that_can_begin_says_what_it_found_and_writes_nothing(
     assert not out.parent.exists()
 
 
+def test_a_run_is_told_what_it_would_encode_and_of_a_validation_clip_that_it_trains_on(
+    store: Store, image_config: TrainConfig, tmp_path: Path
+) -> None:
+    ready = prepare(image_config, store, tmp_path, resume=False)
+    assert not {"stored latents", "validation"} & ready.facts.keys()
+    config = changed(
+        image_config, stored_latents=True, iterations=1, validation={"every": 1, "clip": "hoi0/cam0"}
+    )
+    facts = prepare(config, store, tmp_path, resume=False).facts
+    drawn = ready.batches.draws.rows_of(1)
+    frames = sum(row.num_frames for row in drawn)
+    assert facts["stored latents"].startswith(f"{frames} frames to encode, 0.00 GiB; the run draws 4 frames")
+    assert facts["validation"] == "hoi0/cam0, of a sequence that is trained on"
+
+
 def test_all_that_is_wrong_is_said_at_once(
     store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
