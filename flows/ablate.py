@@ -19,18 +19,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from flows.console import stderr
 from model.config import ModelConfig
+from model.data import Draws
 from model.evaluate import EvaluateConfig
 from model.figures import MetricsConfig
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
+from storage.dataset import Dataset
+from storage.errors import InputError
+from storage.store import Store
 
 Area = Literal["hand_object", "hidden_fingers", "elsewhere", "object"]
+# Of a variant or a test: the name of a folder, or of files.
+Name = Annotated[str, Field(pattern=r"^[\w][\w.-]*$")]
 BASELINES = {"first_frame": "true first frame", "mean_frame": "mean training frame", "truth": "true frames"}
 LOOK_S = 5.0  # at most, to see that a run is there already
 AREAS: tuple[Area, ...] = ("hand_object", "hidden_fingers", "elsewhere", "object")
@@ -76,15 +82,15 @@ class AblateConfig(BaseModel, frozen=True, extra="forbid"):
 
     benchmark: Path | None = None
     """Config of the benchmark, which is made first where it is missing; null: the datasets are there."""
-    variants: dict[str, Variant]
-    """By name."""
+    variants: dict[Name, Variant] = Field(min_length=1)
+    """By name, which is a folder's."""
     seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
     """Each variant is trained once with each: they seed weights, draws and noise."""
     image: TrainConfig
     """The image stage; its `model` is what variants change."""
     temporal: TrainConfig | None = None
     """The temporal stage, from each run's own image stage; null: pictures alone."""
-    tests: dict[str, AblationTest]
+    tests: dict[Name, AblationTest] = Field(min_length=1)
     """By name; the clips of each are generated and compared."""
     sampling: EvaluateConfig = EvaluateConfig()
     """What is generated of each clip."""
@@ -101,6 +107,9 @@ class AblateConfig(BaseModel, frozen=True, extra="forbid"):
     def _fits_together(self) -> Self:
         if self.image.model is None:
             raise ValueError("image.model is what variants change: it must be set")
+        for name, stage in (("image", self.image), ("temporal", self.temporal)):
+            if stage is not None and stage.stage != name:
+                raise ValueError(f"{name}.stage: found {stage.stage}, wanted {name}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: found {list(self.seeds)}, wanted each once")
         titles = [variant.title for variant in self.variants.values()]
@@ -109,6 +118,8 @@ class AblateConfig(BaseModel, frozen=True, extra="forbid"):
         if taken := set(self.variants) & set(BASELINES):
             raise ValueError(f"variants: found {sorted(taken)}, which are rows of their own")
         for claim in self.claims:
+            if claim.better == claim.worse:
+                raise ValueError(f"claims: found {claim.better!r} held against itself, wanted two variants")
             for name, known in (
                 (claim.better, self.variants),
                 (claim.worse, self.variants),
@@ -147,7 +158,12 @@ def stages(run: AblationRun, config: AblateConfig) -> list[tuple[TrainConfig, Pa
     changes = [f"network.{key}={json.dumps(value)}" for key, value in variant.network.items()]
     model = run.folder.parent / "model.yaml"
     model.parent.mkdir(parents=True, exist_ok=True)
-    save_config(load_config(ModelConfig, config.image.model, changes), model)
+    try:
+        network = load_config(ModelConfig, config.image.model, changes)
+    except InputError as error:
+        told = str(error).replace("--set: ", "")
+        raise InputError(f"variants.{run.variant}: {told}", code=error.code) from None
+    save_config(network, model)
     iterations = variant.iterations or config.image.iterations
     image = config.image.model_copy(update={"model": model, "seed": run.seed, "iterations": iterations})
     found = [(_shared(image, variant), run.folder / "image")]
@@ -156,6 +172,16 @@ def stages(run: AblationRun, config: AblateConfig) -> list[tuple[TrainConfig, Pa
         temporal = config.temporal.model_copy(update=start)
         found.append((_shared(temporal, variant), run.folder / "temporal"))
     return found
+
+
+def check_stages(runs: Sequence[AblationRun], config: AblateConfig, store: Store) -> None:
+    """Raise InputError, with the variant's name, where a stage has no clips to draw as it is told to."""
+    for run in runs:
+        for stage, _ in stages(run, config):
+            try:
+                Draws(Dataset.open(store, stage.dataset).rows(stage.split), stage.batch, stage.seed)
+            except InputError as error:
+                raise InputError(f"variants.{run.variant}: {stage.stage}: {error}", code=error.code) from None
 
 
 def _shared(stage: TrainConfig, variant: Variant) -> TrainConfig:

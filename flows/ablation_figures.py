@@ -31,6 +31,7 @@ from model.metrics_weights import ALEXNET, INCEPTION, locate
 from model.pipeline import ManiVideoPipeline
 from render import occlusion
 from render.occlusion import hidden_fingers, visible_object
+from storage.config import read_json
 from storage.dataset import ClipWindow, Dataset, dilate
 from storage.digests import digest_file
 from storage.errors import InputError
@@ -132,7 +133,7 @@ def measured_runs(runs: Sequence[AblationRun], out_dir: Path) -> tuple[list[Abla
     there = [run for run in runs if (run.folder / STAMP).is_file()]
     truth = out_dir / TRUTH / STAMP
     now = digest_file(truth) if truth.is_file() else None
-    current = [run for run in there if json.loads((run.folder / STAMP).read_text())["truth"] == now]
+    current = [run for run in there if read_json(run.folder / STAMP)["truth"] == now]
     return current, [run for run in there if run not in current]
 
 

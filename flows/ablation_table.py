@@ -27,6 +27,7 @@ from flows.ablation_turns import alone
 from flows.console import stderr
 from flows.pictures import Picture, column, labelled, resized, row, save_png
 from model.figures import mean_figures
+from storage.config import read_json
 from storage.errors import InputError
 from storage.pictures import read_picture
 
@@ -99,9 +100,9 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
         raise InputError(f"{out_dir}: finished runs: found none", code="no-runs")
     rows = list(config.variants)
     runs = sorted(runs, key=lambda run: rows.index(run.variant))
-    figures = {run: json.loads((run.folder / FIGURES).read_text()) for run in runs}
+    figures = {run: read_json(run.folder / FIGURES) for run in runs}
     check_tests_measured(figures, config)
-    truth = json.loads((out_dir / TRUTH / FIGURES).read_text())
+    truth = read_json(out_dir / TRUTH / FIGURES)
     table = tabulate(figures, truth["rows"], config)
     measured = [truth, *figures.values()]
     results = {

@@ -4,6 +4,8 @@ Exit status: 0 done, 1 nothing usable or a failure, 2 wrong usage or configurati
 """
 
 import json
+import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,8 @@ stdout = Console()
 def reporting(*, debug: bool) -> Iterator[None]:
     """Prepare for running flows, and turn what goes wrong into one line on stderr and an exit status."""
     prepare(debug=debug)
+    if not debug and is_first_process():  # else Prefect shows them
+        show_warnings()
     try:
         yield
     except (typer.Exit, typer.BadParameter):
@@ -49,6 +53,35 @@ def reporting(*, debug: bool) -> Iterator[None]:
         if debug:
             raise
         fail(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+
+
+class Shown(logging.Handler):
+    """Shows what the project warns of, in one line each, and none twice."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.told = set[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a warning."""
+        line = " ".join(record.getMessage().split())
+        if line in self.told:
+            return
+        self.told.add(line)
+        stderr.print(f"manivideo: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_warnings() -> None:
+    """Show what the project's packages warn of: Prefect's console, which would, is silent."""
+    for package in ("flows", "model", "render", "storage"):
+        logger = logging.getLogger(package)
+        if not any(isinstance(handler, Shown) for handler in logger.handlers):
+            logger.addHandler(Shown())
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that reports, of those that torchrun or `accelerate launch` has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def check_paths(paths: Sequence[Path]) -> None:

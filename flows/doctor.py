@@ -9,6 +9,8 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from model.metrics_joints import why_no_detector
 from model.metrics_weights import ALEXNET, INCEPTION, MetricWeightsConfig, PublicWeights, locate
@@ -92,7 +94,9 @@ def _weights(config: PretrainedConfig) -> list[Check]:
     image_encoder = config.image_encoder or IMAGE_ENCODER
     return [
         _source("SD 1.5 weights", stable_diffusion, STABLE_DIFFUSION_FILES),
-        _source("AnimateDiff weights", motion_modules, MOTION_MODULES_FILES),
+        _source("AnimateDiff weights", motion_modules, MOTION_MODULES_FILES)
+        if not Path(motion_modules).is_file()  # of the original release
+        else Check("AnimateDiff weights", True, motion_modules, ""),
         _source("CLIP image encoder", image_encoder, IMAGE_ENCODER_FILES),
     ]
 
@@ -101,9 +105,15 @@ def _source(name: str, source: str, parts: Mapping[str, tuple[str, ...]]) -> Che
     missing = missing_parts(source, parts)
     if not missing:
         return Check(name, True, f"{source}: {', '.join(parts)}", "")
-    where = source if Path(source).is_dir() else f"the hub's cache of {source}"
-    found = f"no {', '.join(missing)} in {where}"
-    return Check(name, False, found, f"hf download {source}; the tiny network needs none")
+    advice = "the tiny network needs none"
+    if Path(source).is_dir():
+        return Check(name, False, f"no {', '.join(missing)} in {source}", advice)
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        return Check(name, False, f"{source}: no such folder, and no hub id", advice)
+    found = f"no {', '.join(missing)} in the hub's cache of {source}"
+    return Check(name, False, found, f"hf download {source}; {advice}")
 
 
 def _metric_weights(metric: str, weights: PublicWeights) -> Check:

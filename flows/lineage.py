@@ -1,21 +1,21 @@
 """What a saved model went through: the runs of its stages, and the clips that they were trained on."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flows.train import STAMP
 from model.checkpoint import checkpoints, read_position
 from model.run_log import LOSSES, read_losses
+from storage.config import read_json, read_yaml
 from storage.dataset import Dataset
 from storage.errors import InputError
 from storage.manifest import ClipRow, name_and_version
 from storage.splits import Groups, groups_of
 from storage.store import Store
+
+SETTINGS = {"stage", "dataset", "split", "batch", "init_from"}  # those that a model's history is told from
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,14 @@ def read_runs(model_dir: Path) -> dict[str, TrainingRun]:
     Of two runs of one stage the first is "earlier image".
     """
     runs: dict[str, TrainingRun] = {}
+    visited = set[Path]()  # a run that has been moved may be where one of before it was
     run_dir: Path | None = model_dir.parent
-    while run_dir is not None and (run_dir / LOSSES).is_file():
-        text = (run_dir / "config.yaml").read_text()
-        settings = yaml.safe_load(text)
+    while run_dir is not None and run_dir.resolve() not in visited and (run_dir / LOSSES).is_file():
+        visited.add(run_dir.resolve())
+        settings, text = read_yaml(run_dir / "config.yaml"), (run_dir / "config.yaml").read_text()
+        if lacking := SETTINGS - settings.keys():
+            found = f"found no {', '.join(sorted(lacking))}, wanted the settings of a training run"
+            raise InputError(f"{run_dir / 'config.yaml'}: {found}", code="damaged")
         name = settings["stage"]
         while name in runs:
             name = f"earlier {name}"
@@ -123,6 +127,6 @@ def _version(run_dir: Path, settings: Mapping[str, Any]) -> str | None:
     if named:
         return named
     if (run_dir / STAMP).is_file():
-        return str(json.loads((run_dir / STAMP).read_text())["dataset"])
+        return str(read_json(run_dir / STAMP)["dataset"])
     saved = checkpoints(run_dir / "checkpoints")
     return read_position(saved[-1])["config"].get("dataset.version") if saved else None

@@ -183,8 +183,8 @@ def ablate(config: AblateConfig, store: Path | str, out_dir: Path) -> dict[str, 
         if config.benchmark is not None:
             folder = out_dir.absolute().with_name(config.benchmark.stem)
             benchmark(load_config(BenchmarkConfig, config.benchmark), store, folder)
-        for run in runs:
-            ablating.stages(run, config)  # what is wrong with the last of them is told before the first
+        # What is wrong with the last of them is told before the first.
+        ablating.check_stages(runs, config, Store(store))
         ablation_figures.check_tests(config, Store(store))
         if not ablation_figures.is_truth_measured(config, Store(store), out_dir):
             with nobody_at(runs):

@@ -1,7 +1,6 @@
 """Training one stage from the command line: progress on stderr, and nothing done twice."""
 
 import math
-import os
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 import model
-from flows.console import stderr
+from flows.console import is_first_process, stderr
 from flows.progress import listener
 from flows.stamps import amend_stamp, changes, write_stamp
 from model.run import RESUMABLE, held
@@ -74,11 +73,6 @@ def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: boo
     if is_first_process():  # a resumed run may have another length than the one that was stamped
         amend_stamp(run_dir / STAMP, {"config": _stamped_settings(config)})
     return saved
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that reports, of those that torchrun or `accelerate launch` has started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tuple[Path, bool]:

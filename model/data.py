@@ -144,7 +144,8 @@ def usable(rows: Sequence[ClipRow], count: int) -> list[ClipRow]:
         )
     if left_out:
         logger.warning(
-            "%d clips have no pictures of %d frames and are left out: %s", len(left_out), count, left_out
+            "%d of %d clips have no pictures of %d frames and are left out, the first %s",
+            *(len(left_out), len(rows), count, left_out[0]),
         )
     return kept
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from pydantic import BaseModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -137,7 +138,10 @@ def missing_parts(source: str, parts: Mapping[str, tuple[str, ...]]) -> list[str
     def present(file: str) -> bool:
         if Path(source).is_dir():
             return (Path(source) / file).is_file()
-        return isinstance(try_to_load_from_cache(source, file), str)
+        try:
+            return isinstance(try_to_load_from_cache(source, file), str)
+        except HFValidationError:  # a path that is no folder
+            return False
 
     return [
         part for part, files in parts.items() if not all(any(map(present, file.split("|"))) for file in files)

@@ -44,7 +44,7 @@ class Run:
 
         Of several processes that train together, one writes.
         """
-        self.config, self.folder, self.writes = config, folder, writes
+        self.config, self.folder, self.writes, self.resume = config, folder, writes, resume
         self.settings = config.model_dump(mode="json") | model
         self.model, self.checkpoints = folder / "model", folder / "checkpoints"
         saved = checkpoints(self.checkpoints)
@@ -54,6 +54,9 @@ class Run:
             )
         if saved:
             self._check_settings(saved[-1])
+            if (done := read_position(saved[-1])["step"]) > config.iterations:
+                found = f"found {config.iterations}, wanted at least the {done} steps that {folder} has"
+                raise InputError(f"iterations: {found}", code="config")
         elif self.model.exists():  # `finish` would replace what no run of ours made
             raise InputError(f"{self.model} is there already: name another folder", code="run-exists")
 
@@ -75,6 +78,10 @@ class Run:
             )
         if saved:
             logger.info("resuming after step %d", first)
+        elif self.resume:
+            logger.warning(
+                "%s: found no checkpoint to go on from: it begins with the first step", self.folder
+            )
         return first
 
     @contextmanager

@@ -20,6 +20,7 @@ from PIL import Image
 
 from model.trainer import StepResult
 from storage.durable import sync
+from storage.errors import InputError
 
 LOSSES, BOARD, VIDEOS = "losses.jsonl", "tensorboard", "validation"
 
@@ -110,5 +111,16 @@ def cut_lines(path: Path, count: int) -> None:
 
 
 def read_losses(folder: Path) -> list[float]:
-    """The loss of every step of a run so far."""
-    return [json.loads(line)["loss"] for line in (folder / LOSSES).read_text().splitlines()]
+    """The loss of every step of a run so far; a last line that a kill cut short is none yet.
+
+    Raises InputError for a line that is no step's.
+    """
+    losses, lines = [], (folder / LOSSES).read_text().splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            losses.append(float(json.loads(line)["loss"]))
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines):
+                found = f"line {number}: found {line[:40]!r}, wanted what a step logs"
+                raise InputError(f"{folder / LOSSES}: {found}", code="damaged") from None
+    return losses

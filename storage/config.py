@@ -1,9 +1,10 @@
 """Reading configs: YAML values, with overrides from the command line, into frozen pydantic models."""
 
 import difflib
+import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -22,7 +23,7 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
     Raises InputError (code "config") that names every offending key, with the nearest known key; "non-finite"
     for a number that is infinite or none.
     """
-    values = _read_yaml(path)
+    values = read_yaml(path)
     for override in overrides:
         _apply(values, override)
     try:
@@ -62,9 +63,24 @@ def with_absolute_paths(config: Config) -> Config:
     )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key that is there twice: the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        found = set[tuple[str, str]]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in found:
+                    twice = f"key {key.value!r} is there twice"
+                    raise yaml.constructor.ConstructorError(problem=twice, problem_mark=key.start_mark)
+                found.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read the keys and values of a YAML file; InputError (code "config") where it is anything else."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", code="config") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of UTF-8, or a date's
@@ -76,6 +92,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_json(path: Path) -> Any:
+    """Read what was written as JSON; InputError (code "damaged") where it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not JSON: {one_line(error)}", code="damaged") from error
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     """Set one `a.b=value` in nested `values`; the value is parsed as YAML."""
     key, equals, text = override.partition("=")
@@ -83,7 +107,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if not equals or not all(key.split(".")):
         raise InputError(f"--set {override}: wanted key=value", code="config")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"--set {override}: {text!r} is not YAML", code="config") from error
     *parents, name = key.split(".")

@@ -8,14 +8,24 @@ import pytest
 import torch
 import yaml
 
-from flows.ablate import AREAS, AblateConfig, AblationRun, Countdown, ablation_runs, stages
+from flows.ablate import (
+    AREAS,
+    AblateConfig,
+    AblationRun,
+    Countdown,
+    ablation_runs,
+    check_stages,
+    stages,
+)
 from flows.ablation_table import Spread, judge, tabulate
 from flows.benchmark import UNSEEN, BenchmarkConfig
 from model.config import ModelConfig
 from model.pipeline import build_pipeline
 from storage.config import load_config
 from storage.errors import InputError
+from storage.store import Store
 from tests.flows.small_ablation import ROOT, ablation
+from tests.model.training.conftest import write_toy
 
 
 def test_variants_differ_in_what_they_change_and_in_nothing_else(tmp_path: Path) -> None:
@@ -52,6 +62,47 @@ def test_gains_are_between_runs_of_one_seed(tmp_path: Path) -> None:
     assert verdict["verdict"] == "open"  # of one object, nobody knows
     assert str(table["full", "seen", "hand_object", "psnr"]) == "21.00 ± 1.41"
     assert str(Spread((0.5,))) == "0.500"
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (
+            "variants={w/o MLO: {title: x}}",
+            "variants.w/o MLO.[key]': found 'w/o MLO', wanted String should match",
+        ),
+        ("variants={../../out: {title: x}}", "found '../../out', wanted"),
+        ("variants={}", "'variants': found {}, wanted"),
+        ("tests={}", "'tests': found {}, wanted"),
+        ("tests={seen/hands: {dataset: benchmark}}", "found 'seen/hands', wanted"),
+        ("image.stage=human", "image.stage: found human, wanted image"),
+        (
+            "claims=[{better: full, worse: full, test: seen, area: object}]",
+            "found 'full' held against itself",
+        ),
+    ],
+)
+def test_a_config_that_would_fail_after_its_training_is_refused(
+    tmp_path: Path, change: str, wanted: str
+) -> None:
+    claims = [] if change.startswith("claims") else ["claims=[]"]
+    with pytest.raises(InputError) as caught:
+        load_config(AblateConfig, ablation(tmp_path), [*claims, change])
+    assert wanted in str(caught.value)
+
+
+def test_what_is_wrong_with_a_variant_is_told_with_its_name(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    write_toy(store)
+    path = ablation(tmp_path)
+    for change, wanted in (
+        ("variants.full.network={mloo: 1}", r"variants\.full: unknown key 'network\.mloo'"),
+        ("variants.full.shares={hoi: 1}", r"variants\.full: image: batch\.shares: no share for source human"),
+        ("image.dataset=tooy", r"variants\.full: image: .*no dataset 'tooy'"),
+    ):
+        config = load_config(AblateConfig, path, ["image.dataset=toy", change])
+        with pytest.raises(InputError, match=wanted):
+            check_stages(ablation_runs(config, tmp_path), config, store)
 
 
 @pytest.mark.parametrize(

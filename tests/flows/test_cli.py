@@ -1,6 +1,7 @@
 """The command line: wrong usage costs one line and no server; a flow's result is the last line of stdout."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,24 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.exc_info is not None
     assert result.exc_info[2].tb_next is not None
+
+
+def test_what_the_project_warns_of_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        with reporting(debug=False):
+            logging.getLogger("model.data").warning("3 clips of %s:\nleft out", "[bold]")
+            logging.getLogger("model.data").info("nothing to say")
+            logging.getLogger("elsewhere").error("not ours")
+    assert capsys.readouterr().err == "manivideo: 3 clips of [bold]: left out\n"
+
+
+def test_doctor_takes_paths_as_training_does(tmp_path: Path) -> None:
+    original = tmp_path / "mm.ckpt"
+    original.touch()
+    options = ("--stable-diffusion", tmp_path / "none", "--motion-modules", original, "--json")
+    found = json.loads(manivideo("doctor", *options).stdout.splitlines()[-1])
+    assert found["SD 1.5 weights"]["found"] == f"{tmp_path / 'none'}: no such folder, and no hub id"
+    assert found["AnimateDiff weights"]["present"]
 
 
 def test_doctor_says_what_to_do(tmp_path: Path) -> None:

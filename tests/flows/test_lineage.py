@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from flows.lineage import TrainingRun, clips_trained_on, read_runs
+from storage.errors import InputError
 from storage.likeness import Signature
 from storage.manifest import ClipRow, Manifest, drop_old_versions
 from storage.splits import ObjectIdentity, SplitBasis
@@ -118,12 +119,30 @@ def test_a_dataset_that_is_gone_is_told(store: Store) -> None:
     assert notes == {"image stage": "its dataset lost is gone: what it was trained on is not known"}
 
 
+def write_settings(run: Path, dataset: str, start: Path | None) -> None:
+    (run / "losses.jsonl").write_text('{"loss": 1.0}\n')
+    start_from = None if start is None else str(start)
+    settings = {"stage": "image", "dataset": dataset, "split": "train", "batch": {}, "init_from": start_from}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def test_a_run_that_was_moved_to_where_it_began_has_an_end(tmp_path: Path) -> None:
+    write_settings(tmp_path, "mine", tmp_path / "model")
+    assert list(read_runs(tmp_path / "model")) == ["image"]
+
+
+@pytest.mark.parametrize("text", ["{}", "stage: image", "stage: ["])
+def test_settings_that_are_none_are_named(tmp_path: Path, text: str) -> None:
+    write_settings(tmp_path, "mine", None)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"config\.yaml: (found no batch, dataset|not YAML)"):
+        read_runs(tmp_path / "model")
+
+
 def test_two_runs_of_one_stage_are_both_there(tmp_path: Path) -> None:
     for name, start in (("first", None), ("second", tmp_path / "first" / "model")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "losses.jsonl").write_text('{"loss": 1.0}\n')
-        settings = {"stage": "image", "dataset": f"{name}@v", "init_from": start and str(start)}
-        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(settings))
+        write_settings(tmp_path / name, f"{name}@v", start)
     runs = read_runs(tmp_path / "second" / "model")
     assert {name: (run.dataset, run.version) for name, run in runs.items()} == {
         "earlier image": ("first", "v"),

@@ -64,6 +64,8 @@ def test_saved_config_loads_equal(tmp_path: Path) -> None:
         ("inner: 3", [], "x.yaml: 'inner': found 3, wanted a valid dictionary or instance of Inner"),
         ("- 1", [], "x.yaml: found list, wanted keys and values"),
         ("a: [", [], "x.yaml: not YAML"),
+        ("inner: {steps: 1, steps: 2}", [], "x.yaml: not YAML: key 'steps' is there twice"),
+        ("", ["inner={steps: 1, steps: 2}"], "'{steps: 1, steps: 2}' is not YAML"),
         ("width: 2024-13-45", [], "x.yaml: not YAML: month must be"),
         ("width: " + "[" * 5000, [], "x.yaml: not YAML"),
         ("", ["width=2024-13-45"], "--set width=2024-13-45: '2024-13-45' is not YAML"),

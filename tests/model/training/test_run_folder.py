@@ -82,6 +82,16 @@ def test_a_log_line_that_a_kill_cut_short_does_not_stop_a_resume(
     assert len(train(longer, store, tmp_path, resume=True).losses) == 3
 
 
+def test_a_resume_says_what_it_cannot_go_on_from(
+    store: Store, image_config: TrainConfig, image_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fewer = image_config.model_copy(update={"iterations": 2})
+    with pytest.raises(InputError, match=r"iterations: found 2, wanted at least the 6 steps that .* has"):
+        train(fewer, store, image_run, resume=True)
+    train(fewer, store, tmp_path, resume=True)
+    assert f"{tmp_path}: found no checkpoint to go on from" in caplog.text
+
+
 def test_a_resume_with_other_settings_names_them(
     store: Store, image_config: TrainConfig, image_run: Path
 ) -> None:

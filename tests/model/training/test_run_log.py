@@ -13,10 +13,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model.run_log import BOARD, RunLog, cut_lines
+from model.run_log import BOARD, LOSSES, RunLog, cut_lines, read_losses
 from model.train import train
 from model.trainer import StepResult
 from model.training_config import TrainConfig
+from storage.errors import InputError
 from storage.store import Store
 from storage.video import count_frames
 
@@ -92,6 +93,15 @@ def test_a_gradient_that_overflows_is_logged_as_json(tmp_path: Path) -> None:
 
 def sources(board: EventAccumulator) -> list[str]:
     return [tag for tag in board.Tags()["scalars"] if tag.startswith("loss_by_source/")]
+
+
+def test_losses_are_read_up_to_a_torn_line_and_one_that_is_none_is_named(tmp_path: Path) -> None:
+    log = tmp_path / LOSSES
+    log.write_text('{"loss": 1.5}\n{"loss": 2}\n{"lo')
+    assert read_losses(tmp_path) == [1.5, 2.0]
+    log.write_text('{"loss": 1.5}\nhello\n{"loss": 2}\n')
+    with pytest.raises(InputError, match=r"losses\.jsonl: line 2: found 'hello', wanted what a step logs"):
+        read_losses(tmp_path)
 
 
 def test_lines_are_cut_in_place_and_a_torn_one_is_dropped(tmp_path: Path) -> None:
