@@ -27,7 +27,6 @@ from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
 from model.evaluate import baselines, check_sizes, generate, mean_frame, mean_rows, read_clip, with_truth
 from model.figures import PICTURE_FIGURES, Figures, Metrics, available
-from model.metrics_weights import ALEXNET, INCEPTION, locate
 from model.pipeline import ManiVideoPipeline
 from render import occlusion
 from render.occlusion import hidden_fingers, visible_object
@@ -124,8 +123,7 @@ def check_tests(config: AblateConfig, store: Store) -> None:
                 raise InputError(f"tests.{name}: {found}, wanted clips that are held out", code="config")
         clips += [(of_test, row) for row in rows]
     check_sizes(clips)
-    for weights in (ALEXNET, INCEPTION):
-        locate(weights, config.metrics.weights)
+    available(config.metrics)
 
 
 def measured_runs(runs: Sequence[AblationRun], out_dir: Path) -> tuple[list[AblationRun], list[AblationRun]]:

@@ -9,6 +9,7 @@ Everything below the output folder, a folder for each clip:
 import json
 import math
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
         known = ", ".join(sorted({row.split for row in dataset.rows()})) or "none"
         message = f"dataset {config.dataset}: no clips of split {config.split!r} (there are: {known})"
         raise InputError(message, code="no-clips")
+    available(config.metrics)  # weights that are broken are told before the first clip
     out_dir.mkdir(parents=True, exist_ok=True)
     pictures = ClipPictures(out_dir, Dataset.open(store, config.dataset), config.sampling)
     measures = Metrics(config.metrics, pipeline._execution_device)
@@ -96,7 +98,10 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     sampling = config.sampling.model_copy(
         update={"train_split": config.sampling.train_split or trained_beside(config.split)}
     )
-    metrics = evaluate(pipeline, dataset, rows, sampling, pictures.add, measures).metrics
+    try:
+        metrics = evaluate(pipeline, dataset, rows, sampling, pictures.add, measures).metrics
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; an evaluation begins with its first clip again") from None
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     save_png(column(list(pictures.sheets.values())), out_dir / "contact_sheet.png")
     report = Report(
@@ -126,8 +131,9 @@ class ClipPictures:
         self._psnr: dict[str, float] = {}
 
     def add(self, clip: GeneratedClip) -> None:
-        """Take a clip; from the first one on, an older result in the folder is no longer whole."""
-        remove_stamp(self.out_dir / STAMP)
+        """Take a clip; with the first one an older result in the folder goes."""
+        if not self.folders:
+            remove_result(self.out_dir)
         name, fps = clip.row.id, clip.row.fps / self.sampling.stride
         window = read_clip(self.dataset, clip.row, self.sampling)
         self.folders[name] = clip_folder(self.out_dir, name)
@@ -167,6 +173,18 @@ def read_evaluation(out_dir: Path) -> Evaluation | None:
     if not all((folder / name).is_file() for folder in folders.values() for name in VIDEOS):
         return None
     return Evaluation(metrics, folders, out_dir / "report.html")
+
+
+def remove_result(out_dir: Path) -> None:
+    """Remove what an earlier evaluation wrote, so that nothing of it stands beside another's."""
+    remove_stamp(out_dir / STAMP)
+    for page in PAGES:
+        (out_dir / page).unlink(missing_ok=True)
+    for folder in (out_dir / "clips").glob("*"):
+        for video in VIDEOS:
+            (folder / video).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody put something else there
+            folder.rmdir()
 
 
 def clip_folder(out_dir: Path, clip: str) -> Path:

@@ -13,6 +13,7 @@ from flows.evaluate import ClipPictures, EvaluationConfig, evaluate_model, evalu
 from flows.train import STAMP as TRAINING_STAMP
 from model.config import ModelConfig
 from model.evaluate import GeneratedClip, read_clip
+from model.metrics_weights import ALEXNET, MetricWeightsConfig
 from model.pipeline import build_pipeline
 from storage.config import load_config
 from storage.dataset import Dataset
@@ -117,6 +118,39 @@ def test_a_refused_evaluation_leaves_the_older_result_as_it_is(
         with pytest.raises(InputError, match=r"size: found 32 by 32 .*, 64 by 64 .*, wanted one size"):
             evaluate_model(model, CONFIG, store, tmp_path)
     assert not evaluate_where_changed(model, CONFIG, store, tmp_path)[1]
+
+
+def test_nothing_of_an_older_evaluation_stands_beside_one_that_was_stopped(
+    model: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    both = CONFIG.model_copy(update={"max_clips": None})
+    evaluate_where_changed(model, both, store, out)
+    mine = out / "clips" / "held1-cam0" / "notes.txt"
+    mine.write_text("mine")
+    add = ClipPictures.add
+
+    def stop(pictures: ClipPictures, clip: GeneratedClip) -> None:
+        add(pictures, clip)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClipPictures, "add", stop)
+    with pytest.raises(KeyboardInterrupt, match="begins with its first clip again"):
+        evaluate_model(model, both, store, out)
+    first = out / "clips" / "held0-cam0"
+    left = {path for path in out.rglob("*") if path.is_file()}
+    assert left == {first / "comparison.mp4", first / "generated.mp4", mine}
+
+
+def test_weights_that_are_broken_are_told_before_the_first_clip(
+    model: Path, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / ALEXNET.files[0]).write_bytes(b"torn")
+    metrics = CONFIG.metrics.model_copy(update={"weights": MetricWeightsConfig(folder=tmp_path)})
+    config = CONFIG.model_copy(update={"metrics": metrics})
+    with pytest.raises(InputError, match=ALEXNET.files[0]):
+        evaluate_model(model, config, store, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_detector_and_other_code_are_changes(
