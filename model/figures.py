@@ -120,16 +120,20 @@ class Metrics:
     def summarize(self, clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """metrics.json of clips: means over those that have a figure, FID of all, and notes on both."""
         means = mean_figures(clips, (*PICTURE_FIGURES, *JOINT_FIGURES))
-        baselines = {
-            name: mean_figures([clip["baselines"][name] for clip in clips if name in clip["baselines"]])
+        of_baselines = {
+            name: [clip["baselines"][name] for clip in clips if name in clip["baselines"]]
             for name in ("first_frame", "mean_frame")
         }
+        baselines = {name: mean_figures(each) for name, each in of_baselines.items()}
         on_truth = mean_figures([clip["joints_on_truth"] for clip in clips], JOINT_FIGURES)
         seen = zip(*self._features, strict=True)
         generated, true = (
             (np.concatenate(features) for features in seen) if self._features else (NO_FEATURES, NO_FEATURES)
         )
         self._explain(means, clips)
+        self._note_counts("", clips, of=len(clips))
+        for name, each in of_baselines.items():
+            self._note_counts(f"baselines.{name}.", each, of=len(clips))
         return {
             **means,
             "fid": self.fid(generated, true),
@@ -155,6 +159,14 @@ class Metrics:
             self.notes["mpjpe"] = "not computed: no whole hand is inside the pictures"
         elif means["mpjpe"] is None:
             self.notes["mpjpe"] = "not computed: the detector found no hand"
+
+    def _note_counts(self, prefix: str, clips: Sequence[Mapping[str, Any]], *, of: int) -> None:
+        """Note which means are of fewer clips than others beside them."""
+        for name in PICTURE_FIGURES:
+            count = sum(clip[name] is not None for clip in clips)
+            if 0 < count < of:
+                said = f"mean of {count} of {of} clips: it is undefined for the others"
+                self.notes[prefix + name] = "; ".join(filter(None, (self.notes.get(prefix + name), said)))
 
     @cached_property
     def _lpips(self) -> Lpips:

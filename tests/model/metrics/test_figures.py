@@ -1,6 +1,7 @@
 """Figures of clips and of the set: what is calibrated, what is missing and why, the detector's own error."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,20 @@ def test_every_figure_stands_in_the_clip_and_in_the_sum(summary: dict[str, Any])
     assert summary["fid"] > 0
     assert set(summary["baselines"]["mean_frame"]) == {"psnr", "ssim", "lpips", "flicker"}
     json.dumps(summary, allow_nan=False)
+
+
+def test_means_of_fewer_clips_than_others_say_so(window: ClipWindow) -> None:
+    metrics = Metrics(CONFIG, detector=Shifted(window.frames))
+    still = replace(window, frames=np.repeat(window.frames[:1], T, axis=0))
+    clips = [
+        measure(metrics, ROW, each, 255 - each.frames, PX_PER_M, None).figures for each in (window, still)
+    ]
+    summary = metrics.summarize(clips)
+    first = clips[0]["baselines"]["first_frame"]["psnr"]
+    assert summary["baselines"]["first_frame"]["psnr"] == pytest.approx(first)
+    told = "mean of 1 of 2 clips: it is undefined for the others"
+    assert summary["notes"]["baselines.first_frame.psnr"] == told
+    assert "psnr" not in summary["notes"]
 
 
 def test_joints_are_off_by_the_shift_and_the_truth_shows_what_the_detector_misses(
