@@ -28,6 +28,7 @@ from model.config import ModelConfig
 from model.data import Draws
 from model.evaluate import EvaluateConfig
 from model.figures import MetricsConfig
+from model.sampling import check_sampling
 from model.training_config import TrainConfig
 from storage.config import load_config, save_config
 from storage.dataset import Dataset
@@ -159,11 +160,13 @@ def stages(run: AblationRun, config: AblateConfig) -> list[tuple[TrainConfig, Pa
     model = run.folder.parent / "model.yaml"
     model.parent.mkdir(parents=True, exist_ok=True)
     try:
-        network = load_config(ModelConfig, config.image.model, changes)
+        built = load_config(ModelConfig, config.image.model, changes)
     except InputError as error:
         told = str(error).replace("--set: ", "")
         raise InputError(f"variants.{run.variant}: {told}", code=error.code) from None
-    save_config(network, model)
+    longest, levels = built.network.longest_window, built.schedule.num_train_timesteps
+    check_sampling(config.sampling, longest_window=longest, noise_levels=levels)
+    save_config(built, model)
     iterations = variant.iterations or config.image.iterations
     image = config.image.model_copy(update={"model": model, "seed": run.seed, "iterations": iterations})
     found = [(_shared(image, variant), run.folder / "image")]

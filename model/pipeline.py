@@ -26,7 +26,7 @@ from model.config import ModelConfig, NetworkConfig
 from model.controlnet_baseline import ControlNetBaseline
 from model.denoising_unet import ClipEncoding, Encoded, join_frames
 from model.network import ManiVideoNetwork
-from model.sampling import SamplingConfig, draw_noise, guidance_branches
+from model.sampling import SamplingConfig, check_sampling, draw_noise, guidance_branches
 from model.schedule import build_sampler, build_scheduler
 from model.weights import check_complete
 from model.windows import denoise
@@ -107,14 +107,13 @@ class ManiVideoPipeline(DiffusionPipeline):
         return VideoOutput(frames=frames)
 
     def check(self, conditions: Conditions, sampling: SamplingConfig) -> None:
-        """Raise ValueError where conditions or windows do not fit the network."""
+        """Raise ValueError where conditions do not fit the network, or it cannot be sampled so."""
         settings = self.network.settings
         conditions.check(
             settings.num_layers, settings.latent_channels, settings.factor, context_shape(settings)
         )
-        length, longest = sampling.window.length, settings.longest_window
-        if length > longest:
-            raise ValueError(f"windows of {length} frames, but position codes for {longest}")
+        levels = self.scheduler.config.num_train_timesteps
+        check_sampling(sampling, longest_window=settings.longest_window, noise_levels=levels)
 
     def encode(self, conditions: Conditions, sampling: SamplingConfig) -> list[tuple[float, Encoded]]:
         """Encode each prediction that guidance sums, references once a clip and frames a window at a time.

@@ -19,6 +19,7 @@ from model.data import Draws, StepBatches
 from model.latents import StoredLatents
 from model.memory import estimate_memory, least_bytes, num_bytes, num_moment_bytes
 from model.run import Run, model_settings
+from model.sampling import check_sampling
 from model.start import starting_pipeline
 from model.trainer import Trainer, trains_on_cpu
 from model.training_config import TrainConfig
@@ -106,8 +107,7 @@ def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -
             if validation.row.session in {row.session for row in draws.rows}:
                 findings.facts["validation"] = f"{validation.row.id}, of a sequence that is trained on"
             if trainer is not None:
-                longest = trainer.network.settings.longest_window
-                check_window(validation.sampling.window.length, longest, findings)
+                check_videos(validation, trainer, findings)
     with findings.noting():
         settings = {} if trainer is None else model_settings(trainer.pipeline)
         if dataset is not None:
@@ -158,11 +158,14 @@ def look_at_latents(
     )
 
 
-def check_window(length: int, longest: float, findings: Findings) -> None:
-    """Position codes for every frame of a validation video's windows: else the first one would fail."""
-    if length > longest:
-        wanted = f"at most {longest}, for which there are position codes"
-        findings.note("validation.sampling.window.length", found=str(length), wanted=wanted)
+def check_videos(validation: Validation, trainer: Trainer, findings: Findings) -> None:
+    """Validation videos that the model can make: else the first one would fail."""
+    settings, levels = trainer.network.settings, trainer.pipeline.scheduler.config.num_train_timesteps
+    with findings.noting():
+        try:
+            check_sampling(validation.sampling, longest_window=settings.longest_window, noise_levels=levels)
+        except InputError as error:
+            raise InputError(f"validation.{error}", code=error.code) from None
 
 
 def check_least_memory(config: TrainConfig, findings: Findings) -> None:

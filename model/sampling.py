@@ -17,6 +17,7 @@ from torch import Tensor
 
 from model.conditions import Conditions
 from model.windows import WindowConfig
+from storage.errors import InputError
 
 
 class SamplingConfig(BaseModel, frozen=True, extra="forbid"):
@@ -34,6 +35,20 @@ class SamplingConfig(BaseModel, frozen=True, extra="forbid"):
     """How clips longer than a window are generated."""
     decoded_at_once: int = Field(default=8, ge=1)
     """Latents that the codec decodes at once; fewer need less memory."""
+
+
+def check_sampling(config: SamplingConfig, *, longest_window: float, noise_levels: int) -> None:
+    """Raise InputError where a model cannot be sampled so.
+
+    longest_window: frames that its position codes reach; noise_levels: those it was trained with.
+    """
+    steps, length = config.num_inference_steps, config.window.length
+    if steps > noise_levels:
+        wanted = f"at most {noise_levels}, the noise levels of the model"
+        raise InputError(f"sampling.num_inference_steps: found {steps}, wanted {wanted}", code="config")
+    if length > longest_window:
+        wanted = f"at most {longest_window}, for which there are position codes"
+        raise InputError(f"sampling.window.length: found {length}, wanted {wanted}", code="config")
 
 
 def guidance_branches(conditions: Conditions, config: SamplingConfig) -> list[tuple[float, Conditions]]:

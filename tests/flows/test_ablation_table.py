@@ -98,6 +98,10 @@ def test_what_is_wrong_with_a_variant_is_told_with_its_name(tmp_path: Path) -> N
     for change, wanted in (
         ("variants.full.network={mloo: 1}", r"variants\.full: unknown key 'network\.mloo'"),
         ("variants.full.shares={hoi: 1}", r"variants\.full: image: batch\.shares: no share for source human"),
+        (
+            "sampling.num_inference_steps=2000",
+            r"sampling\.num_inference_steps: found 2000, wanted at most 1000",
+        ),
         ("image.dataset=tooy", r"variants\.full: image: .*no dataset 'tooy'"),
     ):
         config = load_config(AblateConfig, path, ["image.dataset=toy", change])

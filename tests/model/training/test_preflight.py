@@ -85,7 +85,7 @@ def test_too_little_memory_is_named_with_what_would_help(
         prepare(config, store, tmp_path, resume=False)
 
 
-def test_windows_of_validation_videos_that_have_no_position_codes_are_refused(
+def test_validation_videos_that_the_model_cannot_make_are_refused(
     store: Store, image_config: TrainConfig, tmp_path: Path
 ) -> None:
     train(image_config, store, tmp_path / "image")
@@ -99,6 +99,10 @@ def test_windows_of_validation_videos_that_have_no_position_codes_are_refused(
     )
     with pytest.raises(InputError, match=r"validation.sampling.window.length: found 64, wanted at most 32"):
         prepare(config, store, tmp_path / "temporal", resume=False)
+    many = changed(image_config, validation={"every": 1, "sampling": {"num_inference_steps": 2000}})
+    wanted = r"validation.sampling.num_inference_steps: found 2000, wanted at most 1000, the noise levels"
+    with pytest.raises(InputError, match=wanted):
+        prepare(many, store, tmp_path / "many", resume=False)
 
 
 def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_built(
