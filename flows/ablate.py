@@ -167,6 +167,12 @@ def stages(run: AblationRun, config: AblateConfig) -> list[tuple[TrainConfig, Pa
     longest, levels = built.network.longest_window, built.schedule.num_train_timesteps
     check_sampling(config.sampling, longest_window=longest, noise_levels=levels)
     save_config(built, model)
+    return stage_settings(run, config)
+
+
+def stage_settings(run: AblationRun, config: AblateConfig) -> list[tuple[TrainConfig, Path]]:
+    """Return a run's stages, each with the folder that it is trained in."""
+    variant, model = config.variants[run.variant], run.folder.parent / "model.yaml"
     iterations = variant.iterations or config.image.iterations
     image = config.image.model_copy(update={"model": model, "seed": run.seed, "iterations": iterations})
     found = [(_shared(image, variant), run.folder / "image")]

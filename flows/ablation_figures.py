@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.ablate import AREAS, AblateConfig, AblationRun, AblationTest, Area
+from flows.ablate import AREAS, AblateConfig, AblationRun, AblationTest, Area, stage_settings
 from flows.generate import fastest_device, load_pipeline
 from flows.pictures import Picture, composite_picture, save_png
 from flows.stamps import changes, remove_stamp, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
-from flows.train import code_digest
+from flows.train import code_digest, stamped_settings
 from model.evaluate import baselines, check_sizes, generate, mean_frame, mean_rows, read_clip, with_truth
 from model.figures import PICTURE_FIGURES, Figures, Metrics, available
 from model.pipeline import ManiVideoPipeline
@@ -133,6 +133,27 @@ def measured_runs(runs: Sequence[AblationRun], out_dir: Path) -> tuple[list[Abla
     now = digest_file(truth) if truth.is_file() else None
     current = [run for run in there if read_json(run.folder / STAMP)["truth"] == now]
     return current, [run for run in there if run not in current]
+
+
+def other_settings(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) -> list[str]:
+    """Return the settings, by dotted names, that truth or one of some runs was made with others of."""
+    truth = read_json(out_dir / TRUTH / STAMP)["config"]
+    found = dict.fromkeys(_differences(truth, config.model_dump(mode="json", include=MEASURED_BY)))
+    for run in runs:
+        for stage, run_dir in stage_settings(run, config):
+            if (run_dir / TRAINING_STAMP).is_file():
+                made_from = read_json(run_dir / TRAINING_STAMP)["config"]
+                found |= dict.fromkeys(_differences(made_from, stamped_settings(stage), f"{stage.stage}."))
+    return list(found)
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the names that both have and whose values differ."""
+    for key in then.keys() & now.keys():
+        if isinstance(then[key], dict) and isinstance(now[key], dict):
+            yield from _differences(then[key], now[key], f"{prefix}{key}.")
+        elif then[key] != now[key]:
+            yield prefix + key
 
 
 def measure_where_changed(model_dir: Path, run: AblationRun, config: AblateConfig, store: Store) -> Path:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import sem, t
 
 from flows.ablate import AREAS, BASELINES, AblateConfig, AblationRun, Area, Claim, ablation_runs
-from flows.ablation_figures import BESIDE, FIGURES, PICTURES, TRUTH, measured_runs
+from flows.ablation_figures import BESIDE, FIGURES, PICTURES, TRUTH, measured_runs, other_settings
 from flows.ablation_turns import alone
 from flows.console import stderr
 from flows.pictures import Picture, column, labelled, resized, row, save_png
@@ -91,7 +91,9 @@ RunFigures = Mapping[AblationRun, Mapping[str, Any]]  # content of each run's fi
 Table = Mapping[tuple[str, str, Area, str], Spread]  # (variant or baseline, test, area, metric)
 
 
-def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) -> dict[str, Any]:
+def collect(
+    runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path, notes: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Write everything that these runs, all or some of the ablation's, come to; return results.json.
 
     InputError where there are none, or one has no figures of a test.
@@ -122,7 +124,7 @@ def collect(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) ->
         "calibrated": {
             metric: all(it["calibrated"].get(metric, True) for it in measured) for metric in METRICS
         },
-        "notes": {note: text for it in measured for note, text in it["notes"].items()},
+        "notes": {note: text for it in measured for note, text in it["notes"].items()} | dict(notes or {}),
         "config": config.model_dump(mode="json"),
     }
     (out_dir / "results.json").write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
@@ -142,7 +144,11 @@ def collect_so_far(config: AblateConfig, out_dir: Path) -> dict[str, Any]:
         if outdated:
             names = ", ".join(str(run) for run in outdated)
             stderr.print(f"left out, as the tests have changed since: {names}", highlight=False)
-        return collect(runs, config, out_dir)
+        notes = {}
+        if runs and (others := other_settings(runs, config, out_dir)):
+            notes["settings"] = f"not all runs were made with these: {', '.join(sorted(others))}"
+            stderr.print(f"settings: {notes['settings']}", highlight=False)
+        return collect(runs, config, out_dir, notes)
 
 
 def check_tests_measured(figures: RunFigures, config: AblateConfig) -> None:

@@ -71,7 +71,7 @@ def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: boo
 
         saved = train(config, store, run_dir, show, resume=resume).model
     if is_first_process():  # a resumed run may have another length than the one that was stamped
-        amend_stamp(run_dir / STAMP, {"config": _stamped_settings(config)})
+        amend_stamp(run_dir / STAMP, {"config": stamped_settings(config)})
     return saved
 
 
@@ -107,14 +107,14 @@ def is_trained(config: TrainConfig, store: Store, run_dir: Path) -> bool:
 def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
     """Return all that decides a stage's result beyond rounding: settings, data, what it starts from, code."""
     return {
-        "config": _stamped_settings(config),
+        "config": stamped_settings(config),
         "dataset": Manifest.read(store, config.dataset).version,
         "start": _start_digest(config),
         "code": CODE,
     }
 
 
-def _stamped_settings(config: TrainConfig) -> dict[str, Any]:
+def stamped_settings(config: TrainConfig) -> dict[str, Any]:
     """Return the settings that decide a result beyond rounding, as JSON."""
     paths = {"model", "init_from"}  # what they hold counts, as the start
     return config.model_dump(mode="json", exclude=RESUMABLE - {"iterations"} | paths)

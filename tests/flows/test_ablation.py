@@ -160,6 +160,10 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
     found = {name: it["tests"]["seen"]["object"]["psnr"]["seeds"] for name, it in so_far["variants"].items()}
     assert {name: len(seeds) for name, seeds in found.items()} == {"full": 1, "controlnet": 1}
     assert so_far["claims"][0]["verdict"] == "open"
+    assert "settings" not in so_far["notes"]
+    other = ("--set", "image.learning_rate=0.5", "--set", "sampling.num_inference_steps=2")
+    told = run(*arguments, "--so-far", *other)["notes"]["settings"]
+    assert told == "not all runs were made with these: image.learning_rate, sampling.num_inference_steps"
     more = (*arguments, "--so-far", "--set", "tests.more={dataset: benchmark}")
     lacking = CliRunner().invoke(app, [str(argument) for argument in more])
     assert "figures.json: tests: found seen, unseen, alone, wanted more, too" in lacking.stderr
