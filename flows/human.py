@@ -57,9 +57,12 @@ class HumanConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 def sessions_beside(config: HumanConfig) -> list[Path]:
-    """Return the sessions to fine-tune on; InputError where none is left."""
+    """Return the sessions to fine-tune on; InputError where none is left, or what is named cannot be read."""
+    SessionFolder(config.session).load()  # or it would be told after the people are made
     if config.sessions is None:
         return []
+    if not config.sessions.is_dir():
+        raise InputError(f"sessions: {config.sessions}: no such folder", code="missing-folder")
     generated = config.session.resolve()
     found = [path for path in find_sessions(config.sessions) if path.resolve() != generated]
     if not found:

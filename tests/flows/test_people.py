@@ -189,6 +189,10 @@ def test_sessions_to_train_on_are_all_but_the_one_that_is_generated(session: Pat
         sessions_beside(human_config(session))
     other = renamed_copy(session, "other")
     assert sessions_beside(human_config(session)) == [other]
+    for key in ("session", "sessions"):
+        config = human_config(session).model_copy(update={key: session.parent / "none"})
+        with pytest.raises(InputError, match="none"):
+            sessions_beside(config)
 
 
 def test_the_session_that_is_generated_is_not_trained_on_by_another_name(
