@@ -3,6 +3,7 @@
 Below the output folder, for each variant and seed:
 
     .preparing.lock, .table.lock, <variant>/.seed-<n>.lock   held by the process that is at it
+    .at-work-<settings>-<id>.lock           of each process, while it is at work
     truth/                                  figures of what needs no network, true frames and layers
     <variant>/model.yaml
     <variant>/seed-<n>/image/, temporal/    runs of the training loop

@@ -9,13 +9,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import sleep
 from typing import Literal
+from uuid import uuid4
 
 from filelock import AcquireReturnProxy, FileLock
 
 from flows.ablate import AblateConfig, AblationRun, Countdown, stages
 from flows.ablation_figures import is_measured
 from flows.console import stderr
-from flows.train import is_trained
+from flows.train import is_trained, stamped_settings
+from storage.digests import digest_json
 from storage.errors import InputError
 from storage.locks import try_to_hold
 from storage.store import Store
@@ -58,6 +60,32 @@ def alone(out_dir: Path, at: Literal["preparing", "table"]) -> Iterator[None]:
         stderr.print(f"waiting for another process in {out_dir} ({at})", highlight=False)
         held = FileLock(lock, fallback_to_soft=False).acquire(poll_interval=LOOK_EVERY_S)
     with held:
+        yield
+
+
+@contextmanager
+def at_work(config: AblateConfig, out_dir: Path) -> Iterator[None]:
+    """Be at work in a folder; InputError where another process is, that trains by other settings.
+
+    Each would take the other's finished runs for outdated, delete them and train them again.
+    """
+    trained = [
+        None if stage is None else stamped_settings(stage) for stage in (config.image, config.temporal)
+    ]
+    mine = f".at-work-{digest_json(trained)[:12]}"
+    with ExitStack() as stack:
+        with alone(out_dir, "preparing"):
+            for lock in out_dir.glob(".at-work-*.lock"):
+                held = try_to_hold(lock)
+                if held is not None:  # it was killed
+                    lock.unlink()
+                    held.lock.release()
+                elif not lock.name.startswith(mine):
+                    found = f"{out_dir}: found another process at work in it, with other settings"
+                    raise InputError(f"{found} of training, wanted the same", code="shared-folder")
+            own = out_dir / f"{mine}-{uuid4().hex}.lock"
+            stack.enter_context(FileLock(own, fallback_to_soft=False).acquire())
+            stack.callback(own.unlink)
         yield
 
 

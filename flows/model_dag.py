@@ -19,7 +19,7 @@ from flows import human as humans
 from flows import people as peopling
 from flows import train as training
 from flows.ablate import AblateConfig, AblationRun
-from flows.ablation_turns import alone, finished, nobody_at, turns
+from flows.ablation_turns import alone, at_work, finished, nobody_at, turns
 from flows.benchmark import BenchmarkConfig
 from flows.data_dag import benchmark, build_dataset, ingest_session, synthesize
 from flows.demo import DemoConfig, DemoResult
@@ -179,25 +179,26 @@ def ablate(config: AblateConfig, store: Path | str, out_dir: Path) -> dict[str, 
     """
     runs = ablating.ablation_runs(config, out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    with alone(out_dir, "preparing"):
-        if config.benchmark is not None:
-            folder = out_dir.absolute().with_name(config.benchmark.stem)
-            benchmark(load_config(BenchmarkConfig, config.benchmark), store, folder)
-        # What is wrong with the last of them is told before the first.
-        ablating.check_stages(runs, config, Store(store))
-        ablation_figures.check_tests(config, Store(store))
-        if not ablation_figures.is_truth_measured(config, Store(store), out_dir):
-            with nobody_at(runs):
-                measure_truth(config, store, out_dir)
-    countdown, done, results = ablating.Countdown(runs), set[AblationRun](), {}
-    for run, held in turns(runs, countdown):
-        with held, countdown.run(run):
-            for stage, run_dir in ablating.stages(run, config):
-                model, _ = train_where_changed(stage, store, run_dir)
-            measure_where_changed(model, run, config, store)
-            ablating.drop_checkpoints(run)
-        done.add(run)
-        with alone(out_dir, "table"):
-            shown = done.union(finished(runs, config, Store(store)))
-            results = ablation_table.collect([run for run in runs if run in shown], config, out_dir)
+    with at_work(config, out_dir):
+        with alone(out_dir, "preparing"):
+            if config.benchmark is not None:
+                folder = out_dir.absolute().with_name(config.benchmark.stem)
+                benchmark(load_config(BenchmarkConfig, config.benchmark), store, folder)
+            # What is wrong with the last of them is told before the first.
+            ablating.check_stages(runs, config, Store(store))
+            ablation_figures.check_tests(config, Store(store))
+            if not ablation_figures.is_truth_measured(config, Store(store), out_dir):
+                with nobody_at(runs):
+                    measure_truth(config, store, out_dir)
+        countdown, done, results = ablating.Countdown(runs), set[AblationRun](), {}
+        for run, held in turns(runs, countdown):
+            with held, countdown.run(run):
+                for stage, run_dir in ablating.stages(run, config):
+                    model, _ = train_where_changed(stage, store, run_dir)
+                measure_where_changed(model, run, config, store)
+                ablating.drop_checkpoints(run)
+            done.add(run)
+            with alone(out_dir, "table"):
+                shown = done.union(finished(runs, config, Store(store)))
+                results = ablation_table.collect([run for run in runs if run in shown], config, out_dir)
     return results

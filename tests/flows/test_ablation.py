@@ -209,6 +209,13 @@ def test_a_stopped_ablation_goes_on_where_it_was_and_ends_in_one_table(
     assert height > 3 * 192  # a clip of each test
     assert "data:image/png;base64," in (out / "ablation.html").read_text()
     assert not list(out.rglob("checkpoints"))
+    assert not list(out.glob(".at-work-*"))
+
+    (out / ".at-work-of-one-that-was-killed.lock").touch()
+    with FileLock(out / ".at-work-by-others.lock"):
+        refused = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert "found another process at work in it, with other settings of training" in refused.stderr
+    assert [path.name for path in out.glob(".at-work-*")] == [".at-work-by-others.lock"]
 
     with FileLock(out / "full" / ".seed-0.lock"):
         words = (*arguments, "--set", "sampling.num_inference_steps=2")
