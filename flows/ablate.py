@@ -186,7 +186,7 @@ def stage_settings(run: AblationRun, config: AblateConfig) -> list[tuple[TrainCo
 
 def check_stages(runs: Sequence[AblationRun], config: AblateConfig, store: Store) -> None:
     """Raise InputError, with the variant's name, where a stage has no clips to draw as it is told to."""
-    for run in runs:
+    for run in {run.variant: run for run in runs}.values():  # seeds change none of it
         for stage, _ in stages(run, config):
             try:
                 Draws(Dataset.open(store, stage.dataset).rows(stage.split), stage.batch, stage.seed)

@@ -138,13 +138,13 @@ def measured_runs(runs: Sequence[AblationRun], out_dir: Path) -> tuple[list[Abla
 def other_settings(runs: Sequence[AblationRun], config: AblateConfig, out_dir: Path) -> list[str]:
     """Return the settings, by dotted names, that truth or one of some runs was made with others of."""
     truth = read_json(out_dir / TRUTH / STAMP)["config"]
-    found = dict.fromkeys(_differences(truth, config.model_dump(mode="json", include=MEASURED_BY)))
+    found = set(_differences(truth, config.model_dump(mode="json", include=MEASURED_BY)))
     for run in runs:
         for stage, run_dir in stage_settings(run, config):
             if (run_dir / TRAINING_STAMP).is_file():
                 made_from = read_json(run_dir / TRAINING_STAMP)["config"]
-                found |= dict.fromkeys(_differences(made_from, stamped_settings(stage), f"{stage.stage}."))
-    return list(found)
+                found.update(_differences(made_from, stamped_settings(stage), f"{stage.stage}."))
+    return sorted(found)
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -146,7 +146,7 @@ def collect_so_far(config: AblateConfig, out_dir: Path) -> dict[str, Any]:
             stderr.print(f"left out, as the tests have changed since: {names}", highlight=False)
         notes = {}
         if runs and (others := other_settings(runs, config, out_dir)):
-            notes["settings"] = f"not all runs were made with these: {', '.join(sorted(others))}"
+            notes["settings"] = f"not all runs were made with these: {', '.join(others)}"
             stderr.print(f"settings: {notes['settings']}", highlight=False)
         return collect(runs, config, out_dir, notes)
 
