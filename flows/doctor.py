@@ -26,8 +26,7 @@ from model.pretrained import (
 )
 from render.rasterizers.protocol import why_not_nvdiffrast
 from storage.errors import InputError
-
-MANO_FILES = ("MANO_LEFT.pkl", "MANO_RIGHT.pkl")
+from storage.mano import read_mano_folder
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,10 @@ def _mano(folder: Path | None) -> Check:
     advice = "the procedural hand is used; get MANO from mano.is.tue.mpg.de and pass --mano DIR"
     if folder is None:
         return Check("MANO files", False, "no folder given", advice)
-    missing = [name for name in MANO_FILES if not (folder / name).is_file()]
-    if missing:
-        return Check("MANO files", False, f"{folder}: no {', '.join(missing)}", advice)
+    try:
+        read_mano_folder(folder)
+    except InputError as error:
+        return Check("MANO files", False, str(error), advice)
     return Check("MANO files", True, str(folder), "")
 
 

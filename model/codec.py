@@ -5,15 +5,17 @@
 Letters: n pictures, H×W picture, h×w latent, c latent channels.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
-from pydantic import BaseModel
+from pydantic import BaseModel, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
+
+from model.unet_walk import check_divides
 
 
 class PixelUnshuffleConfig(BaseModel, frozen=True, extra="forbid"):
@@ -21,9 +23,9 @@ class PixelUnshuffleConfig(BaseModel, frozen=True, extra="forbid"):
 
     kind: Literal["pixel_unshuffle"]
     """Names this codec."""
-    factor: int = 4
+    factor: PositiveInt = 4
     """Pixels along each side of a latent cell."""
-    scale: float = 2.0
+    scale: PositiveFloat = 2.0
     """Latents are pictures in [-1, 1] times this: about unit variance."""
 
     @property
@@ -36,16 +38,21 @@ class VaeConfig(BaseModel, frozen=True, extra="forbid"):
 
     kind: Literal["vae"]
     """Names this codec."""
-    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    block_out_channels: tuple[PositiveInt, ...] = (128, 256, 512, 512)
     """Channels of each resolution, finest first."""
-    layers_per_block: int = 2
+    layers_per_block: PositiveInt = 2
     """ResNets of an encoder block; one more in the decoder."""
-    latent_channels: int = 4
+    latent_channels: PositiveInt = 4
     """Channels c of the latent."""
-    norm_num_groups: int = 32
+    norm_num_groups: PositiveInt = 32
     """Groups of the group normalisations."""
-    scaling_factor: float = 0.18215
+    scaling_factor: PositiveFloat = 0.18215
     """Latents are the VAE's times this: about unit variance."""
+
+    @model_validator(mode="after")
+    def _even_groups(self) -> Self:
+        check_divides("norm_num_groups", self.norm_num_groups, self.block_out_channels)
+        return self
 
     @property
     def factor(self) -> int:

@@ -3,15 +3,15 @@
 import math
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from model.codec import CodecConfig
 from model.fusion import FusionConfig
 from model.mlo_embedding import TokensConfig
-from model.pose_guider import GuiderConfig
+from model.pose_guider import GuiderConfig, strides
 from model.schedule import ScheduleConfig
 from model.temporal import TemporalConfig
-from model.unet_walk import UNetConfig
+from model.unet_walk import UNetConfig, check_divides
 
 
 class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
@@ -32,22 +32,22 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
     confidence: Literal["depth", "signed"] = "depth"
     """What G and E_F are given of D: nearness (Sec. 3.1.1), or, not in the paper, nearness with a minus where
     another layer is in front, so that a network need not compare layers to know which is seen."""
-    latent_channels: int = 4
+    latent_channels: PositiveInt = 4
     """Channels c of the codec's latents."""
-    factor: int = 8
+    factor: PositiveInt = 8
     """Pixels of a picture along each side of a latent cell."""
     unet: UNetConfig = UNetConfig()
     """The denoising UNet and AppearanceNet."""
     context: Literal["empty", "learned", "clip_image"] = "empty"
     """What the UNets' own cross-attention sees: the empty prompt's embedding (zeros until set), tokens that
     are learned, or CLIP's embedding of the front view (`pretrained.image_encoder` names CLIP)."""
-    context_tokens: int = 77
+    context_tokens: PositiveInt = 77
     """Tokens of the empty prompt, or learned."""
     guider: GuiderConfig = GuiderConfig()
     """G and G_1."""
     tokens: TokensConfig = TokensConfig()
     """E_F and E_N."""
-    feed_forward_mult: int = 4
+    feed_forward_mult: PositiveInt = 4
     """Hidden width of the added blocks' feed-forward, in multiples of the site's channels."""
     fusion: FusionConfig = FusionConfig()
     """Eq. 3."""
@@ -66,6 +66,12 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(
                 "hidden: found tokens with mlo: noise_only, which has no E_F; wanted both or none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _buildable(self) -> Self:
+        check_divides("temporal.heads", self.temporal.heads, self.unet.block_out_channels)
+        strides(self.factor, len(self.guider.channels))
         return self
 
     @property

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from threading import Lock
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
@@ -233,13 +234,15 @@ class StepBatches:
         )
 
 
-def read_steps(batches: StepBatches, start: int, stop: int, ahead: int) -> Iterator[Batch]:
-    """Batches of steps [start, stop); one thread reads up to `ahead` of them before they are asked for."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        pending = deque(reader.submit(batches, step) for step in range(start, min(start + ahead, stop)))
+def read_steps(
+    batches: Callable[[int], Batch], start: int, stop: int, ahead: int, threads: int = 1
+) -> Iterator[Batch]:
+    """Batches of steps [start, stop), in order; up to `ahead` of them are read before they are asked for."""
+    with ThreadPoolExecutor(max_workers=threads) as readers:
+        pending = deque(readers.submit(batches, step) for step in range(start, min(start + ahead, stop)))
         for step in range(start + ahead, stop + ahead):
             if step < stop:
-                pending.append(reader.submit(batches, step))
+                pending.append(readers.submit(batches, step))
             yield pending.popleft().result()
 
 
@@ -247,21 +250,30 @@ Value = TypeVar("Value")
 
 
 class LeastRecent(Generic[Value]):
-    """Values made once and kept up to a number of bytes; the longest unused leave first."""
+    """Values kept up to a number of bytes; the longest unused leave first. Threads may share it."""
 
     def __init__(self, max_bytes: int, size_of: Callable[[Value], int]) -> None:
         self.max_bytes, self.size_of = max_bytes, size_of
         self.values: OrderedDict[str, Value] = OrderedDict()
         self.bytes = 0
+        self.lock = Lock()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return LeastRecent, (self.max_bytes, self.size_of)  # another process has values of its own
 
     def get(self, key: str, make: Callable[[], Value]) -> Value:
-        """The value of a key, made if it is not there."""
-        if key in self.values:
-            self.values.move_to_end(key)
-            return self.values[key]
-        value = self.values[key] = make()
-        self.bytes += self.size_of(value)
-        while self.bytes > self.max_bytes and len(self.values) > 1:
-            _, oldest = self.values.popitem(last=False)
-            self.bytes -= self.size_of(oldest)
-        return value
+        """The value of a key, made if it is not there; by each of the threads that want it meanwhile."""
+        with self.lock:
+            if key in self.values:
+                self.values.move_to_end(key)
+                return self.values[key]
+        made = make()
+        with self.lock:
+            if key in self.values:
+                return self.values[key]
+            self.values[key] = made
+            self.bytes += self.size_of(made)
+            while self.bytes > self.max_bytes and len(self.values) > 1:
+                _, oldest = self.values.popitem(last=False)
+                self.bytes -= self.size_of(oldest)
+        return made

@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel
+from pydantic import BaseModel, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from model.added_attention import split_heads
@@ -28,9 +28,9 @@ class FusionConfig(BaseModel, frozen=True, extra="forbid"):
 
     mode: Literal["conv", "attention", "both"] = "both"
     """The taps of Eq. 3, reference attention, or attention and then taps."""
-    attention_min_stride: int = 1
+    attention_min_stride: PositiveInt = 1
     """Sites with positions fewer latent cells apart have taps alone, since attention there has 9·h·w keys."""
-    init_std: float = 0.0
+    init_std: NonNegativeFloat = 0.0
     """Spread of the weights that let references in; above 0 a network from scratch heeds them sooner."""
 
 

@@ -10,22 +10,30 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
-from pydantic import BaseModel, Field, PositiveFloat
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 
 
 class TokensConfig(BaseModel, frozen=True, extra="forbid"):
     """How pictures become tokens."""
 
-    channels: tuple[int, ...] = (32, 64, 128, 256)
-    """Width of the convolutions, each of stride 2; the last is the tokens' width before the MLP."""
-    grid: int = 16
+    channels: tuple[PositiveInt, ...] = Field(default=(32, 64, 128, 256), min_length=1)
+    """Width of the convolutions, each of stride 2; the last is the tokens' width before the MLP, of which
+    sines and cosines of two coordinates take a fourth each."""
+    grid: PositiveInt = 16
     """Tokens along each side of the picture."""
-    points: int = 64
+    points: PositiveInt = 64
     """Tokens that the point cloud is pooled to."""
     ranges: tuple[PositiveFloat, ...] | None = Field(default=None, min_length=1)
     """How far around a place the heads of the added attention look, in tokens (standard deviation); they take
     these in turn. null: everywhere alike, as in Eq. 2 and 4."""
+
+    @field_validator("channels")
+    @classmethod
+    def _has_a_position_code(cls, channels: tuple[int, ...]) -> tuple[int, ...]:
+        if channels[-1] % 4:
+            raise ValueError(f"found {channels[-1]} as the last, wanted a multiple of 4")
+        return channels
 
 
 class PictureTokens(nn.Module):

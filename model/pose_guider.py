@@ -9,7 +9,7 @@ import math
 from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import BaseModel
+from pydantic import BaseModel, PositiveInt
 from torch import Tensor, nn
 
 
@@ -18,7 +18,7 @@ class GuiderConfig(BaseModel, frozen=True, extra="forbid"):
 
     inject: Literal["conv_in", "latent"] = "conv_in"
     """`conv_in` adds to the features after the UNet's first convolution, `latent` to z_t as in Eq. 1."""
-    channels: tuple[int, int, int, int] = (16, 32, 64, 128)
+    channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (16, 32, 64, 128)
     """Width of the four convolution layers (Sec. 3.2.1)."""
 
 
@@ -51,5 +51,5 @@ def strides(factor: int, num_layers: int) -> tuple[int, ...]:
     """Ones, then twos whose product is `factor`: 1, 2, 2, 2 for the SD VAE's 8."""
     halvings = int(math.log2(factor))
     if 2**halvings != factor or halvings > num_layers:
-        raise ValueError(f"codec factor {factor} is not a power of two up to {2**num_layers}")
+        raise ValueError(f"factor: found {factor}, wanted a power of two up to {2**num_layers}")
     return (1,) * (num_layers - halvings) + (2,) * halvings

@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 LOCK = ".run.lock"  # held while a run is at work in the folder
 
 RESUMABLE = {  # what a resumed run may change: its length, and what changes results by rounding alone
-    "iterations", "checkpoint_every", "keep", "log_every", "device", "threads", "read_ahead", "cache_gib",
-    "memory_estimate", "validation", "accumulate", "clip_threads", "gradient_checkpointing", "stored_latents",
+    "iterations", "checkpoint_every", "keep", "log_every", "device", "threads", "read_ahead", "read_threads",
+    "cache_gib", "memory_estimate", "validation", "accumulate", "clip_threads", "gradient_checkpointing",
+    "stored_latents",
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ Letters: t frames, H rows, W columns.
 
 import io
 import json
+import logging
 import math
 import time
 from collections import deque
@@ -21,6 +22,8 @@ from PIL import Image
 from model.trainer import StepResult
 from storage.durable import sync
 from storage.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 LOSSES, BOARD, VIDEOS = "losses.jsonl", "tensorboard", "validation"
 
@@ -100,7 +103,7 @@ def as_gif(frames: NDArray[np.uint8], fps: float) -> bytes:
 
 
 def cut_lines(path: Path, count: int) -> None:
-    """Drop all lines but the first `count`, in place: at no time are fewer there.
+    """Drop all lines but the first `count`, in place: at no time are fewer there; says where there are fewer.
 
     A kill may have cut the last line short.
     """
@@ -108,6 +111,10 @@ def cut_lines(path: Path, count: int) -> None:
         file.seek(0)
         kept = [file.readline() for _ in range(count)]
         file.truncate(sum(map(len, kept)))
+    if (found := sum(map(bool, kept))) < count:
+        logger.warning(
+            "%s: found %d lines, wanted those of %d steps: the others are lost", path, found, count
+        )
 
 
 def read_losses(folder: Path) -> list[float]:

@@ -12,7 +12,7 @@ from typing import Literal, Self
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
 SAMPLERS = {
@@ -32,7 +32,7 @@ class ScheduleConfig(BaseModel, frozen=True, extra="forbid"):
     """Rescale the noise levels so that the last is pure noise; epsilon says nothing of the picture there."""
     spacing: Literal["trailing", "leading"] = "trailing"
     """Inference timesteps: `trailing` includes the last, `leading` is Stable Diffusion 1.5's."""
-    num_train_timesteps: int = 1000
+    num_train_timesteps: int = Field(default=1000, ge=2)
     """Number of noise levels."""
 
     @model_validator(mode="after")

@@ -4,16 +4,16 @@ They mix frames at each position apart and are identity until trained, so a clip
 """
 
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
-from pydantic import BaseModel
+from pydantic import BaseModel, PositiveInt
 from torch import nn
 
 
 class TemporalConfig(BaseModel, frozen=True, extra="forbid"):
     """Size of the motion modules; the defaults are AnimateDiff's for SD 1.5."""
 
-    heads: int = 8
+    heads: PositiveInt = 8
     """Attention heads."""
-    max_frames: int = 32
+    max_frames: PositiveInt = 32
     """Longest window that has position codes, in frames."""
 
 

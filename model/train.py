@@ -60,7 +60,7 @@ def train(
     with held(out_dir) if run.writes else nullcontext(), kept(store):
         encode_what_is_missing(ready)
         first = run.restore(trainer)
-        steps = read_steps(ready.batches, first, config.iterations, config.read_ahead)
+        steps = read_steps(ready.batches, first, config.iterations, config.read_ahead, config.read_threads)
         with (
             cpu_threads(config),
             flushed_denormals(),

@@ -5,39 +5,71 @@ there and AppearanceNet reads its features there, so both take this walk; nothin
 Letters: n pictures, c latent channels, C channels of a site, h×w its size, k context tokens, d context width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Literal, Self
 
 import torch
 from diffusers import UNet2DConditionModel
-from pydantic import BaseModel
+from pydantic import BaseModel, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+DownBlock = Literal["DownBlock2D", "CrossAttnDownBlock2D"]
+UpBlock = Literal["UpBlock2D", "CrossAttnUpBlock2D"]
 Visit = Callable[[int, Tensor], Tensor]  # (index of the site, features [n, C, h, w]) → features that go on
 
 
 class UNetConfig(BaseModel, frozen=True, extra="forbid"):
     """Shape of the denoising UNet and of AppearanceNet; the defaults are Stable Diffusion 1.5's."""
 
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    block_out_channels: tuple[PositiveInt, ...] = (320, 640, 1280, 1280)
     """Channels of each resolution, finest first."""
-    down_block_types: tuple[str, ...] = (*["CrossAttnDownBlock2D"] * 3, "DownBlock2D")
+    down_block_types: tuple[DownBlock, ...] = (
+        "CrossAttnDownBlock2D",
+        "CrossAttnDownBlock2D",
+        "CrossAttnDownBlock2D",
+        "DownBlock2D",
+    )
     """diffusers' block at each resolution on the way down."""
-    up_block_types: tuple[str, ...] = ("UpBlock2D", *["CrossAttnUpBlock2D"] * 3)
+    up_block_types: tuple[UpBlock, ...] = (
+        "UpBlock2D",
+        "CrossAttnUpBlock2D",
+        "CrossAttnUpBlock2D",
+        "CrossAttnUpBlock2D",
+    )
     """diffusers' block at each resolution on the way up, coarsest first."""
-    layers_per_block: int = 2
+    layers_per_block: PositiveInt = 2
     """ResNets of a block; one more on the way up."""
-    attention_head_dim: int = 8
+    attention_head_dim: PositiveInt = 8
     """Attention heads (diffusers' name for them in SD 1.5)."""
-    cross_attention_dim: int = 768
+    cross_attention_dim: PositiveInt = 768
     """Context width d."""
     only_cross_attention: tuple[bool, ...] | bool = False
     """Whether the UNet's own attention looks at its context alone, at each resolution or at all: that of h·w
     places to one another is dear where they are many."""
-    norm_num_groups: int = 32
+    norm_num_groups: PositiveInt = 32
     """Groups of the group normalisations."""
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Self:
+        levels = len(self.block_out_channels)
+        for name in ("down_block_types", "up_block_types", "only_cross_attention"):
+            given = getattr(self, name)
+            if isinstance(given, tuple) and len(given) != levels:
+                raise ValueError(
+                    f"{name}: found {len(given)}, wanted {levels}, as many as block_out_channels"
+                )
+        for name in ("norm_num_groups", "attention_head_dim"):
+            check_divides(name, getattr(self, name), self.block_out_channels)
+        return self
+
+
+def check_divides(name: str, parts: int, channels: Sequence[int]) -> None:
+    """Raise ValueError where channels cannot be split into so many equal parts."""
+    if left := [each for each in channels if each % parts]:
+        raise ValueError(f"{name}: found {parts}, wanted one that divides the channels {left}")
 
 
 @dataclass(frozen=True)

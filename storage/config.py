@@ -32,6 +32,8 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
         set_keys = [override.partition("=")[0].strip() for override in overrides]
         problems = [_explain(cls, path, set_keys, details) for details in error.errors()]
         raise InputError("; ".join(problems), code="config") from None
+    for key, switch in _switches(values, config.model_dump()):
+        raise InputError.mismatch(path, key, found=switch, wanted="a number", code="config")
     for key, found in _not_finite(config.model_dump()):
         raise InputError.mismatch(path, key, found=found, wanted="finite numbers", code="non-finite")
     return config
@@ -120,6 +122,18 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[name] = value
 
 
+def _switches(given: Any, taken: Any, key: str = "") -> Iterator[tuple[str, bool]]:
+    """Yield each key that was given as yes or no and taken for a number, 1 or 0."""
+    if isinstance(given, dict) and isinstance(taken, dict):
+        for name in given.keys() & taken.keys():
+            yield from _switches(given[name], taken[name], f"{key}.{name}".lstrip("."))
+    elif isinstance(given, list) and isinstance(taken, list | tuple):
+        for one, other in zip(given, taken, strict=False):
+            yield from _switches(one, other, key)
+    elif isinstance(given, bool) and not isinstance(taken, bool):
+        yield key, given
+
+
 def _not_finite(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each key whose number, or one of whose numbers, is infinite or none: bounds let them pass."""
     if isinstance(value, dict):
@@ -145,6 +159,8 @@ def _explain(cls: type[BaseModel], path: Path, set_keys: Sequence[str], details:
     wanted = details["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     if not key:  # a check over several keys at once
         return f"{where}: {wanted}"
+    if "wanted" in wanted:  # a check of our own, which says what it found
+        return f"{where}: '{key}': {wanted}"
     return f"{where}: '{key}': found {details['input']!r}, wanted {wanted}"
 
 

@@ -145,7 +145,7 @@ def _encoder(path: Path, width: int, height: int, fps: float, crf: int) -> Any:
     )
     bt709 = raw.filter("scale", out_color_matrix="bt709", out_range="tv", flags=_SCALE_FLAGS)
     return bt709.output(
-        str(path),
+        _url(path),
         vcodec="libx264",
         pix_fmt="yuv420p",
         crf=crf,
@@ -180,7 +180,12 @@ def _feed(
 def _input(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file", code="missing-file")
-    return ffmpeg.input(str(path), format_whitelist=_CONTAINERS)
+    return ffmpeg.input(_url(path), format_whitelist=_CONTAINERS)
+
+
+def _url(path: Path) -> str:
+    """Return a path as what it is for ffmpeg, which takes what comes before a colon for a protocol."""
+    return f"file:{path}"
 
 
 def _start(output: Any, **pipes: Any) -> subprocess.Popen[bytes]:

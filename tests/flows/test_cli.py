@@ -172,6 +172,15 @@ def test_doctor_takes_paths_as_training_does(tmp_path: Path) -> None:
     assert found["AnimateDiff weights"]["present"]
 
 
+def test_doctor_looks_into_mano_files(tmp_path: Path) -> None:
+    for name in ("MANO_LEFT.pkl", "MANO_RIGHT.pkl"):
+        (tmp_path / name).write_bytes(b"<!DOCTYPE html>")
+    result = manivideo("doctor", "--mano", tmp_path, "--json")
+    check = json.loads(result.stdout.splitlines()[-1])["MANO files"]
+    assert not check["present"]
+    assert "MANO_LEFT.pkl: " in check["found"]
+
+
 def test_doctor_says_what_to_do(tmp_path: Path) -> None:
     result = manivideo("doctor", "--mano", tmp_path, "--stable-diffusion", tmp_path, "--json")
     checks = json.loads(result.stdout.splitlines()[-1])

@@ -61,6 +61,8 @@ def test_saved_config_loads_equal(tmp_path: Path) -> None:
         ("maybe: {stepz: 1}", [], "x.yaml: unknown key 'maybe.stepz' (did you mean 'steps'?)"),
         ("zzz: 1", [], "x.yaml: unknown key 'zzz'"),
         ("width: wide", [], "x.yaml: 'width': found 'wide', wanted a valid integer"),
+        ("width: yes", [], "x.yaml: width: found True, wanted a number"),
+        ("", ["inner.steps=true"], "inner.steps: found True, wanted a number"),
         ("inner: 3", [], "x.yaml: 'inner': found 3, wanted a valid dictionary or instance of Inner"),
         ("- 1", [], "x.yaml: found list, wanted keys and values"),
         ("a: [", [], "x.yaml: not YAML"),

@@ -54,6 +54,13 @@ def test_frames_that_an_edit_list_hides_do_not_count(tmp_path: Path) -> None:
     assert 10 <= video.num_frames <= 13
 
 
+def test_a_name_that_could_be_an_address_is_a_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("12:30.mp4")
+    write_video(path, smooth_frames(3), fps=25)
+    assert len(list(VideoFile(path).frames())) == 3
+
+
 def test_reading_can_stop_early(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", smooth_frames(8), fps=25)
     frames = read_video(tmp_path / "a.mp4")

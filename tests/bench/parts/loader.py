@@ -1,4 +1,4 @@
-"""Counts the clips a second that training gets from a store: in its own thread, and from worker processes.
+"""Counts the clips a second that training gets from a store: in its thread, from threads and from processes.
 
 Each step is one clip of 24 frames in a row, drawn, read, folded to seven layers and turned into tensors by
 the code that training runs. Frames are read anew each time, as of a dataset larger than memory.
@@ -80,6 +80,9 @@ def run(rounds: int, folder: Path) -> list[Table]:
             "0 workers": lambda root, name: map(step_batches(root, name), itertools.count()),
             "0 workers, a thread reads ahead": lambda root, name: read_steps(
                 step_batches(root, name), 0, WARM_UP + count, READ_AHEAD
+            ),
+            "0 workers, two threads read ahead": lambda root, name: read_steps(
+                step_batches(root, name), 0, WARM_UP + count, READ_AHEAD, threads=2
             ),
             "1 worker": lambda root, name: workers(root, name, WARM_UP + count, 1),
             "2 workers": lambda root, name: workers(root, name, WARM_UP + count, 2),

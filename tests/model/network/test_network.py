@@ -1,5 +1,6 @@
 """The whole network: identity at the start, every box reached, nothing absent counted."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from model.config import ModelConfig, NetworkConfig
 from model.network import ManiVideoNetwork
 from model.unet_walk import UNetConfig
 from storage.config import load_config
+from storage.errors import InputError
 
 BOXES = (
     "denoising_unet.unet", "denoising_unet.sites", "appearance_net", "pose_guider", "skeleton_guider",
@@ -323,6 +325,23 @@ def test_points_and_normals_of_the_object_are_given_whole_whatever_is_hidden(sma
 def test_settings_that_would_change_nothing_are_refused(settings):
     with pytest.raises(ValueError, match=r"mlo|hidden"):
         NetworkConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize(("setting", "told"), [
+    ("network.unet.norm_num_groups=0", "'network.unet.norm_num_groups': found 0, wanted greater than 0"),
+    ("network.unet.norm_num_groups=7", "norm_num_groups: found 7, wanted one that divides the channels [48"),
+    ("network.unet.attention_head_dim=5", "attention_head_dim: found 5, wanted one that divides the"),
+    ("network.unet.block_out_channels=[48, 64]", "down_block_types: found 3, wanted 2, as many as block_out"),
+    ("network.unet.only_cross_attention=[true]", "only_cross_attention: found 1, wanted 3, as many as"),
+    ("network.unet.down_block_types=[AttnDownBlock2D]", "found 'AttnDownBlock2D', wanted 'DownBlock2D' or"),
+    ("network.tokens.channels=[8, 63]", "'network.tokens.channels': found 63 as the last, wanted a multiple"),
+    ("network.temporal.heads=7", "temporal.heads: found 7, wanted one that divides the channels [48"),
+    ("network.factor=3", "'network': factor: found 3, wanted a power of two up to 16"),
+    ("schedule.num_train_timesteps=1", "'schedule.num_train_timesteps': found 1, wanted greater than or"),
+])  # fmt: skip
+def test_a_shape_that_no_network_has_is_refused_by_its_key(setting, told):
+    with pytest.raises(InputError, match=re.escape(told)):
+        load_config(ModelConfig, CONFIGS / "tiny.yaml", [setting])
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

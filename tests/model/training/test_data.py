@@ -2,6 +2,8 @@
 
 import logging
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -126,12 +128,29 @@ def test_batches_are_the_same_with_and_without_memory(dataset: Dataset, pick: st
     assert all(equal(cached(step), read(step)) for step in range(6))
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 9])
-def test_reading_ahead_gives_the_same_steps(dataset: Dataset, ahead: int) -> None:
-    batches = StepBatches(dataset, Draws(dataset.rows("train"), BatchConfig(clips=2), seed=0), LARGE)
-    steps = list(read_steps(batches, 2, 6, ahead))
-    assert len(steps) == 4
+@pytest.mark.parametrize(("ahead", "threads"), [(0, 1), (1, 1), (9, 1), (3, 2), (9, 4)])
+@pytest.mark.parametrize("max_bytes", [LARGE, NOTHING])
+def test_reading_ahead_gives_the_same_steps(
+    dataset: Dataset, max_bytes: int, ahead: int, threads: int
+) -> None:
+    batches, read = (
+        StepBatches(dataset, Draws(dataset.rows("train"), BatchConfig(clips=2), seed=0), max_bytes)
+        for _ in range(2)
+    )
+    steps = list(read_steps(read, 2, 8, ahead, threads))
+    assert len(steps) == 6
     assert all(equal(batches(2 + k), batch) for k, batch in enumerate(steps))
+
+
+def test_threads_read_steps_at_the_same_time(dataset: Dataset) -> None:
+    batches = StepBatches(dataset, Draws(dataset.rows("train"), BatchConfig(clips=2), seed=0), LARGE)
+    together = Barrier(2)
+
+    def read(step: int) -> Batch:
+        together.wait(timeout=30)  # fails where nobody else reads
+        return batches(step)
+
+    assert len(list(read_steps(read, 0, 4, ahead=2, threads=2))) == 4
 
 
 class Steps(TorchDataset[Batch]):
@@ -261,6 +280,19 @@ def test_the_longest_unused_value_leaves_first() -> None:
     for key in ("a", "b", "a", "c", "a", "b"):
         assert cache.get(key, lambda key=key: make(key)) == key
     assert made == ["a", "b", "c", "b"]
+
+
+def test_a_value_that_two_threads_make_is_kept_once() -> None:
+    cache, together = LeastRecent[list[int]](max_bytes=9, size_of=len), Barrier(2)
+
+    def make() -> list[int]:
+        together.wait(timeout=30)
+        return [1, 2]
+
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        one, other = threads.map(lambda _: cache.get("a", make), range(2))
+    assert one is other
+    assert cache.bytes == 2
 
 
 def test_a_clip_is_read_from_the_store_once(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

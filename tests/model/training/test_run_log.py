@@ -104,6 +104,15 @@ def test_losses_are_read_up_to_a_torn_line_and_one_that_is_none_is_named(tmp_pat
         read_losses(tmp_path)
 
 
+def test_a_log_that_lacks_steps_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = tmp_path / "losses.jsonl"
+    log.write_text('{"step": 0}\n')
+    cut_lines(log, 1)
+    assert not caplog.messages
+    cut_lines(log, 3)
+    assert caplog.messages == [f"{log}: found 1 lines, wanted those of 3 steps: the others are lost"]
+
+
 def test_lines_are_cut_in_place_and_a_torn_one_is_dropped(tmp_path: Path) -> None:
     log = tmp_path / "losses.jsonl"
     log.write_text('{"step": 0}\n{"step": 1}\n{"st')
