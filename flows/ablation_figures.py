@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from flows.ablate import AREAS, AblateConfig, AblationRun, AblationTest, Area, stage_settings
 from flows.generate import fastest_device, load_pipeline
+from flows.lineage import not_held_out, of_dataset
 from flows.pictures import Picture, composite_picture, save_png
 from flows.stamps import changes, remove_stamp, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
@@ -65,19 +66,31 @@ class MeasuredClip:
         """Name of the file that shows it."""
         return f"{test}-{self.row.id.replace('/', '-').replace(':', '-')}.png"
 
+    @property
+    def measured(self) -> slice:
+        """Every frame but the first, so that its repetition can be measured beside the others."""
+        return slice(min(1, len(self.window.frames) - 1), None)
+
     def measure(self, metrics: Metrics, frames: NDArray[np.uint8]) -> dict[str, Any]:
         """Return an entry of "clips" in figures.json: figures of frames [T, H, W, 3] on each area."""
         areas: dict[Area, Figures] = {name: self._compare(metrics, frames, name) for name in AREAS}
-        areas["hand_object"] |= metrics.joints(frames, self.window.joints_2d, self.px_per_m)
+        there = self.measured
+        joints = metrics.joints(frames[there], self.window.joints_2d[there], self.px_per_m[there])
+        areas["hand_object"] |= joints
         shows = self.row.object_keys[0] if self.row.object_keys else self.row.session
         return {"id": self.row.id, "shows": shows, "areas": areas}
 
     def _compare(self, metrics: Metrics, frames: NDArray[np.uint8], name: Area) -> Figures:
         """Figures on an area, with its pixels; None where one is undefined."""
-        area = self.areas[name]
-        there = area.any()
-        found = metrics.compare(frames, self.window.frames, area) if there else dict.fromkeys(PICTURE_FIGURES)
-        return {**found, "pixels": int(area.sum())}
+        area, truth = self.areas[name][self.measured], self.window.frames[self.measured]
+        if not area.any():
+            return {**dict.fromkeys(PICTURE_FIGURES), "pixels": 0}
+        return {**metrics.compare(frames[self.measured], truth, area), "pixels": int(area.sum())}
+
+    def fid_features(self, metrics: Metrics, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return what FID looks at of frames [T, H, W, 3]."""
+        shown = np.ascontiguousarray(frames[self.measured])
+        return metrics.fid_features(shown, self.areas["hand_object"][self.measured])
 
 
 def clips_of(test: AblationTest, store: Store, notes: dict[str, str]) -> list[ClipRow]:
@@ -111,16 +124,14 @@ def check_tests(config: AblateConfig, store: Store) -> None:
     have several sizes, or public weights are broken."""
     trained_on = Dataset.open(store, config.image.dataset)
     drawn = trained_on.rows(config.image.split)
-    pictures = {row.frames_key for row in drawn}
-    sequences = {(trained_on.manifest.name, row.session) for row in drawn}
+    trained = of_dataset(drawn, trained_on.manifest.name)
     clips = [(trained_on, row) for row in drawn]
     for name, test in config.tests.items():
         of_test = Dataset.open(store, test.dataset)
         rows = clips_of(test, store, notes={})
-        for row in rows:
-            if row.frames_key in pictures or (of_test.manifest.name, row.session) in sequences:
-                found = f"found {row.id}, which image.split {config.image.split} trains on"
-                raise InputError(f"tests.{name}: {found}, wanted clips that are held out", code="config")
+        if seen := not_held_out(of_dataset(rows, of_test.manifest.name), trained):
+            found = f"found {min(seen)}, or what is nearly it, in image.split {config.image.split}"
+            raise InputError(f"tests.{name}: {found}, wanted clips that are held out", code="config")
         clips += [(of_test, row) for row in rows]
     check_sizes(clips)
     available(config.metrics)
@@ -211,7 +222,7 @@ def measure_test(
     for number, clip in enumerate(read_clips(test, config, store, metrics.notes)):
         frames = generate(pipeline, read_clip(given, clip.row, config.sampling), config.sampling, clip.row.id)
         clips.append(clip.measure(metrics, frames))
-        features.append(metrics.fid_features(frames, clip.areas["hand_object"]))
+        features.append(clip.fid_features(metrics, frames))
         if number < config.shown:
             _keep(frames[clip.shown_frame], run.folder / PICTURES, clip.picture(name))
     return {"clips": clips, "fid": metrics.fid(np.concatenate(features), true_features)}
@@ -230,7 +241,9 @@ def measure_truth(config: AblateConfig, store: Store, out_dir: Path) -> Path:
     folder.mkdir(parents=True)
     metrics = Metrics(config.metrics, fastest_device())
     trained_on = Dataset.open(store, config.image.dataset)
-    averaged = mean_rows(trained_on, config.sampling.train_split or config.image.split)
+    averaged = mean_rows(
+        trained_on, config.sampling.train_split or config.image.split, config.sampling.mean_clips
+    )
     mean = mean_frame(trained_on, averaged, config.sampling.mean_frames_per_clip)
     rows: dict[str, dict[str, Any]] = {}
     for name in config.tests:
@@ -276,9 +289,7 @@ def _measure_truth_of(
         truth = clip.window.frames
         for shown, frames in {**baselines(truth, mean), TRUTH: truth}.items():
             clips.setdefault(shown, []).append(clip.measure(metrics, frames))
-            features.setdefault(shown, []).append(
-                metrics.fid_features(np.ascontiguousarray(frames), clip.areas["hand_object"])
-            )
+            features.setdefault(shown, []).append(clip.fid_features(metrics, frames))
         if number < config.shown:
             frame = clip.shown_frame
             _keep(truth[frame], folder / PICTURES / "truth", clip.picture(name))

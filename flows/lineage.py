@@ -88,11 +88,9 @@ def clips_trained_on(
         if drawn is None:
             notes[f"{name} stage"] = f"its dataset {run.dataset} is gone: what it was trained on is not known"
         else:
-            trained += _of_dataset(drawn, run.dataset)
-    by, evaluated = split.rpartition(":")[0], _of_dataset(rows, name_and_version(dataset)[0])
-    of = groups_of([row for row in (*trained, *evaluated) if row.basis is not None])
-    known = {fact for row in trained for fact in _facts(row, by, of)}
-    seen = {row.id for row in evaluated if known & _facts(row, by, of)}
+            trained += of_dataset(drawn, run.dataset)
+    evaluated = of_dataset(rows, name_and_version(dataset)[0])
+    seen = not_held_out(evaluated, trained, by=split.rpartition(":")[0])
     first = next(iter(runs.items()), None)
     if first is not None and (start := first[1].settings["init_from"]):
         told = f"no run at {Path(start).parent}, where it began: what that was trained on is not known"
@@ -102,9 +100,17 @@ def clips_trained_on(
     return notes
 
 
-def _of_dataset(rows: Sequence[ClipRow], dataset: str) -> list[ClipRow]:
+def of_dataset(rows: Sequence[ClipRow], dataset: str) -> list[ClipRow]:
     """Return rows whose sessions are no others' that have their names in another dataset."""
     return [replace(row, session=f"{dataset}: {row.session}") for row in rows]
+
+
+def not_held_out(rows: Sequence[ClipRow], trained: Sequence[ClipRow], by: str = "") -> set[str]:
+    """Return the ids of `rows`, both `of_dataset`, that what was trained on has a sequence, object or
+    participant of: whatever clips are held out `by`, sequence where it is empty."""
+    of = groups_of([row for row in (*trained, *rows) if row.basis is not None])
+    known = {fact for row in trained for fact in _facts(row, by, of)}
+    return {row.id for row in rows if known & _facts(row, by, of)}
 
 
 def _facts(row: ClipRow, by: str, of: Groups) -> set[tuple[str, str]]:

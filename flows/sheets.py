@@ -68,8 +68,7 @@ def views_row(views: NDArray[np.uint8]) -> Picture:
 def clip_sheet(dataset: Dataset, clip_id: str) -> Picture:
     """Show a clip's references, and some of its frames with their layers and confidence."""
     clip = dataset.row(clip_id)
-    count = min(CLIP_FRAMES, clip.num_frames)
-    stride = max((clip.num_frames - 1) // max(count - 1, 1), 1)
+    count, stride = clip.spaced(CLIP_FRAMES)
     window = dataset.read(clip, 0, count, stride)
     lines = [views_row(window.views)]
     for index in range(count):

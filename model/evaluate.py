@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from model.clip_tensors import conditions_from_window
-from model.figures import JOINT_FIGURES, PICTURE_FIGURES, Metrics, MetricsConfig
+from model.figures import JOINT_FIGURES, PICTURE_FIGURES, Figures, Metrics, MetricsConfig
 from model.pipeline import ManiVideoPipeline
 from model.sampling import SamplingConfig
 from model.schedule import seeded_generator
 from storage.dataset import ClipWindow, Dataset
+from storage.digests import digest_bytes
 from storage.errors import InputError
 from storage.manifest import ClipRow
 
@@ -41,8 +42,10 @@ class EvaluateConfig(SamplingConfig, frozen=True, extra="forbid"):
     train_split: str | None = None
     """Rows whose frames make the mean-frame baseline; null: those to train on beside the evaluated split, as
     object:train beside object:test."""
+    mean_clips: int = Field(default=256, ge=1)
+    """Training clips, at most, whose frames enter the mean frame; of more they are drawn by their names."""
     mean_frames_per_clip: int = Field(default=8, ge=1)
-    """Frames of each training clip, evenly spaced, that enter the mean frame."""
+    """Frames of each of them, evenly spaced."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def evaluate(
     assert rows
     assert all(row.frames_key is not None for row in rows)
     metrics = metrics or Metrics(MetricsConfig(), pipeline._execution_device)
-    averaged = mean_rows(dataset, config.train_split or "train")
+    averaged = mean_rows(dataset, config.train_split or "train", config.mean_clips)
     if averaged:
         check_sizes((dataset, row) for row in (*averaged, *rows))
     mean = mean_frame(dataset, averaged, config.mean_frames_per_clip)
@@ -138,11 +141,24 @@ def measure(
         figures |= metrics.compare(generated, truth, area)
         figures |= metrics.joints(generated, window.joints_2d, px_per_m)
         figures["joints_on_truth"] = metrics.joints(truth, window.joints_2d, px_per_m)
-        figures["baselines"] = {
-            name: metrics.compare(shown, truth, area) for name, shown in baselines(truth, mean).items()
-        }
+        figures["baselines"] = compare_baselines(metrics, truth, area, mean)
         metrics.add_to_fid(generated, truth, area)
     return GeneratedClip(row, generated, truth, area, figures)
+
+
+def compare_baselines(
+    metrics: Metrics, truth: NDArray[np.uint8], area: NDArray[np.bool_], mean: NDArray[np.uint8] | None
+) -> dict[str, Figures]:
+    """Figures of each baseline; the first frame's are of those after it, as of itself it is no guess."""
+    found: dict[str, Figures] = {}
+    for name, shown in baselines(truth, mean).items():
+        measured = slice(1 if name == "first_frame" and len(truth) > 1 else 0, None)
+        found[name] = (
+            metrics.compare(shown[measured], truth[measured], area[measured])
+            if area[measured].any()
+            else dict.fromkeys(PICTURE_FIGURES)
+        )
+    return found
 
 
 def baselines(truth: NDArray[np.uint8], mean: NDArray[np.uint8] | None) -> dict[str, NDArray[np.uint8]]:
@@ -178,17 +194,17 @@ def noise_of(clip: str, seed: int) -> torch.Generator:
     return seeded_generator([seed, *clip.encode()])
 
 
-def mean_rows(dataset: Dataset, split: str) -> list[ClipRow]:
-    """Rows of a split whose frames make the mean frame: those with hands and object."""
-    return [row for row in dataset.rows(split) if row.has_hands and row.has_object]
+def mean_rows(dataset: Dataset, split: str, most: int) -> list[ClipRow]:
+    """Rows of a split whose frames make the mean frame: at most so many of those with hands and object."""
+    rows = [row for row in dataset.rows(split) if row.has_hands and row.has_object]
+    return sorted(rows, key=lambda row: digest_bytes(row.id.encode()))[:most] if len(rows) > most else rows
 
 
 def mean_frame(dataset: Dataset, rows: Sequence[ClipRow], frames_per_clip: int) -> NDArray[np.uint8] | None:
     """Mean [H, W, 3] of evenly spaced frames of `mean_rows`; None where there are none."""
     total, count = np.zeros(()), 0
     for row in rows:
-        stride = max(row.num_frames // frames_per_clip, 1)
-        frames = dataset.read_pictures(row, 0, min(frames_per_clip, row.num_frames), stride)
+        frames = dataset.read_pictures(row, 0, *row.spaced(frames_per_clip))
         total, count = total + frames.sum(axis=0, dtype=np.float64), count + len(frames)
     return np.rint(total / count).astype(np.uint8) if count else None
 

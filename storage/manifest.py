@@ -58,6 +58,11 @@ class ClipRow:
         keys |= {("skeleton", self.skeleton_key)} if self.skeleton_key else set()
         return keys | ({("frames", self.frames_key)} if self.frames_key else set())
 
+    def spaced(self, most: int) -> tuple[int, int]:
+        """Return (count, stride) of at most `most` frames from the first on, evenly spaced."""
+        count = min(most, self.num_frames)
+        return count, max((self.num_frames - 1) // max(count - 1, 1), 1)
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ClipRow":
         """Return the row that `asdict` and JSON turned into `values`."""

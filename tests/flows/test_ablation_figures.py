@@ -20,7 +20,9 @@ from model.pipeline import build_pipeline
 from model.training_config import TrainConfig
 from storage.config import load_config
 from storage.errors import InputError
+from storage.likeness import Signature
 from storage.manifest import Manifest
+from storage.splits import SplitBasis
 from storage.store import Store
 from tests.model.training.conftest import OVERRIDES, TINY, write_clip, write_toy
 
@@ -80,14 +82,20 @@ def test_true_figures_that_are_being_replaced_are_not_those_of_before(
 
 def test_tests_of_what_is_trained_on_are_refused(store: Store) -> None:
     toy = Manifest.read(store, "toy")
-    held = next(row for row in toy.rows if row.split == "test")
+    basis = SplitBasis(takes=(Signature("hands", (0.1, 0.9)),))
+    held = replace(next(row for row in toy.rows if row.split == "test"), basis=basis)
     Manifest("other", (held,)).write(store)
     trained = replace(held, split="train")
-    for rows, tested in (([trained], "other"), ([trained, replace(held, id="other camera")], "both")):
+    nearly = replace(trained, session="copy", frames_key=toy.rows[0].frames_key)
+    for rows, tested in (
+        ([trained], "other"),
+        ([trained, replace(held, id="other camera")], "both"),
+        ([nearly], "other"),
+    ):
         Manifest("both", tuple(rows)).write(store)
         image = CONFIG.image.model_copy(update={"dataset": "both"})
         config = CONFIG.model_copy(update={"image": image, "tests": {"mine": AblationTest(dataset=tested)}})
-        with pytest.raises(InputError, match=r"tests\.mine: found .*, which image\.split train trains on"):
+        with pytest.raises(InputError, match=r"tests\.mine: found .*, or what is nearly it, in"):
             check_tests(config, store)
 
 

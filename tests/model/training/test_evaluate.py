@@ -1,6 +1,7 @@
 """Evaluation: metrics.json as its readers expect it, baselines in closed form, honest nulls."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,8 +82,9 @@ def test_the_baselines_are_the_true_first_frame_and_the_mean_training_frame(
     row = dataset.rows("test")[0]
     figures = evaluate(pipeline, dataset, [row], CONFIG, None, Metrics(QUICK)).metrics["baselines"]
     window = dataset.read(row, 0, 4)
-    first = np.repeat(window.frames[:1], 4, axis=0)
-    assert figures["first_frame"]["psnr"] == pytest.approx(masked_psnr(first, window.frames, window.mask))
+    first = np.repeat(window.frames[:1], 3, axis=0)
+    of_others = masked_psnr(first, window.frames[1:], window.mask[1:])
+    assert figures["first_frame"]["psnr"] == pytest.approx(of_others)
     assert figures["mean_frame"]["psnr"] == pytest.approx(psnr_of_mean(dataset, ["hoi0", "hoi1"], row))
     assert figures["first_frame"]["flicker"] > 0
 
@@ -114,8 +116,23 @@ def test_a_clip_of_another_size_than_the_mean_frame_is_refused_before_any_is_gen
 
 
 def test_the_mean_frame_is_of_clips_with_hands_and_object_alone(dataset: Dataset) -> None:
-    assert [row.id for row in mean_rows(dataset, "train")] == ["hoi0/cam0", "hoi1/cam0"]
+    rows = mean_rows(dataset, "train", 2)
+    assert [row.id for row in rows] == ["hoi0/cam0", "hoi1/cam0"]
+    (one,) = mean_rows(dataset, "train", 1)
+    assert one in rows
     assert mean_frame(dataset, [], frames_per_clip=3) is None
+
+
+@pytest.mark.parametrize(
+    ("frames_per_clip", "spread"), [(1, [0]), (2, [0, 5]), (4, [0, 1, 2, 3]), (9, range(6))]
+)
+def test_the_mean_frame_is_of_frames_that_are_spread_evenly(
+    dataset: Dataset, frames_per_clip: int, spread: Sequence[int]
+) -> None:
+    row = dataset.row("hoi0/cam0")
+    frames = dataset.read(row, 0, 6).frames[list(spread)]
+    mean = mean_frame(dataset, [row], frames_per_clip)
+    np.testing.assert_array_equal(mean, np.rint(frames.mean(axis=0)).astype(np.uint8))
 
 
 def test_a_clip_without_an_area_is_generated_but_has_no_figures(
