@@ -26,7 +26,16 @@ from flows.pictures import Picture, composite_picture, save_png
 from flows.stamps import changes, remove_stamp, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest, stamped_settings
-from model.evaluate import baselines, check_sizes, generate, mean_frame, mean_rows, read_clip, with_truth
+from model.evaluate import (
+    after_first,
+    baselines,
+    check_sizes,
+    generate,
+    mean_frame,
+    mean_rows,
+    read_clip,
+    with_truth,
+)
 from model.figures import PICTURE_FIGURES, Figures, Metrics, available
 from model.pipeline import ManiVideoPipeline
 from render import occlusion
@@ -69,7 +78,7 @@ class MeasuredClip:
     @property
     def measured(self) -> slice:
         """Every frame but the first, so that its repetition can be measured beside the others."""
-        return slice(min(1, len(self.window.frames) - 1), None)
+        return after_first(len(self.window.frames))
 
     def measure(self, metrics: Metrics, frames: NDArray[np.uint8]) -> dict[str, Any]:
         """Return an entry of "clips" in figures.json: figures of frames [T, H, W, 3] on each area."""
@@ -130,7 +139,8 @@ def check_tests(config: AblateConfig, store: Store) -> None:
         of_test = Dataset.open(store, test.dataset)
         rows = clips_of(test, store, notes={})
         if seen := not_held_out(of_dataset(rows, of_test.manifest.name), trained):
-            found = f"found {min(seen)}, or what is nearly it, in image.split {config.image.split}"
+            place = f"image.split {config.image.split} of {config.image.dataset}"
+            found = f"found {min(seen)}, or what is nearly it, in {place}"
             raise InputError(f"tests.{name}: {found}, wanted clips that are held out", code="config")
         clips += [(of_test, row) for row in rows]
     check_sizes(clips)

@@ -33,7 +33,6 @@ from storage.store import Store
 
 STAMP = "made-from.json"
 LINES = 10  # of progress where no bar can be drawn
-PUBLIC_WEIGHTS = {"stable_diffusion", "image_encoder", "motion_modules"}  # fields of PretrainedConfig
 NOT_TRAINING = frozenset(  # files of `model` that no weight depends on
     f"{name}.py"
     for name in (
@@ -112,7 +111,6 @@ def training_inputs(config: TrainConfig, store: Store) -> dict[str, Any]:
         "dataset": Manifest.read(store, config.dataset).version,
         "start": _start_digest(config),
         "code": CODE,
-        **_public_weights(config),
     }
 
 
@@ -128,13 +126,6 @@ def _start_digest(config: TrainConfig) -> str | None:
         return digest_file(config.model) if config.model is not None and config.model.is_file() else None
     stamp = config.init_from.parent / STAMP
     return digest_file(stamp) if stamp.is_file() else digest_tree(config.init_from)
-
-
-def _public_weights(config: TrainConfig) -> dict[str, str]:
-    """Return the digests of public weights that are files here: those may change under their name."""
-    sources = config.pretrained.model_dump(include=PUBLIC_WEIGHTS, exclude_none=True)
-    local = {name: path for name, source in sources.items() if (path := Path(source)).exists()}
-    return {name: digest_tree(path) if path.is_dir() else digest_file(path) for name, path in local.items()}
 
 
 def code_digest(*beside: ModuleType, without: frozenset[str] = frozenset()) -> str:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
-from pydantic import BaseModel, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from model.unet_walk import check_divides
@@ -38,7 +38,7 @@ class VaeConfig(BaseModel, frozen=True, extra="forbid"):
 
     kind: Literal["vae"]
     """Names this codec."""
-    block_out_channels: tuple[PositiveInt, ...] = (128, 256, 512, 512)
+    block_out_channels: tuple[PositiveInt, ...] = Field(default=(128, 256, 512, 512), min_length=1)
     """Channels of each resolution, finest first."""
     layers_per_block: PositiveInt = 2
     """ResNets of an encoder block; one more in the decoder."""

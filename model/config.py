@@ -11,7 +11,7 @@ from model.mlo_embedding import TokensConfig
 from model.pose_guider import GuiderConfig, strides
 from model.schedule import ScheduleConfig
 from model.temporal import TemporalConfig
-from model.unet_walk import UNetConfig, check_divides
+from model.unet_walk import UNetConfig
 
 
 class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
@@ -70,8 +70,8 @@ class NetworkConfig(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _buildable(self) -> Self:
-        check_divides("temporal.heads", self.temporal.heads, self.unet.block_out_channels)
-        strides(self.factor, len(self.guider.channels))
+        # ControlNet halves a picture three times at most.
+        strides(self.factor, 3 if self.method == "controlnet" else len(self.guider.channels))
         return self
 
     @property

@@ -154,8 +154,9 @@ def usable(rows: Sequence[ClipRow], count: int) -> list[ClipRow]:
 class ClipCache:
     """Frames and references of a dataset's clips.
 
-    A dataset that fits in memory is read from the store once, each clip when it is first drawn; of a larger
-    one only what is drawn is read. References stay in memory, the longest unused leaving first.
+    A dataset that fits in memory is read from the store once, each clip when it is first drawn (by each
+    thread that draws it then); of a larger one only what is drawn is read. References stay in memory, the
+    longest unused leaving first.
     """
 
     def __init__(
@@ -238,12 +239,15 @@ def read_steps(
     batches: Callable[[int], Batch], start: int, stop: int, ahead: int, threads: int = 1
 ) -> Iterator[Batch]:
     """Batches of steps [start, stop), in order; up to `ahead` of them are read before they are asked for."""
-    with ThreadPoolExecutor(max_workers=threads) as readers:
+    readers = ThreadPoolExecutor(max_workers=threads)
+    try:
         pending = deque(readers.submit(batches, step) for step in range(start, min(start + ahead, stop)))
         for step in range(start + ahead, stop + ahead):
             if step < stop:
                 pending.append(readers.submit(batches, step))
             yield pending.popleft().result()
+    finally:
+        readers.shutdown(cancel_futures=True)
 
 
 Value = TypeVar("Value")

@@ -98,6 +98,7 @@ def evaluate(
             on_clip(clip)
         figures.append(clip.figures)
     summary = metrics.summarize(figures)
+    summary["notes"]["baselines.first_frame"] = "its figures are of the frames after it"
     if mean is None:
         summary["notes"]["baselines.mean_frame"] = "not computed: no training clips with hands and object"
     return EvaluationResult(summary)
@@ -152,13 +153,18 @@ def compare_baselines(
     """Figures of each baseline; the first frame's are of those after it, as of itself it is no guess."""
     found: dict[str, Figures] = {}
     for name, shown in baselines(truth, mean).items():
-        measured = slice(1 if name == "first_frame" and len(truth) > 1 else 0, None)
+        measured = after_first(len(truth)) if name == "first_frame" else slice(None)
         found[name] = (
             metrics.compare(shown[measured], truth[measured], area[measured])
             if area[measured].any()
             else dict.fromkeys(PICTURE_FIGURES)
         )
     return found
+
+
+def after_first(num_frames: int) -> slice:
+    """Every frame but the first, so that its repetition can be measured; of one frame alone, that."""
+    return slice(min(1, num_frames - 1), None)
 
 
 def baselines(truth: NDArray[np.uint8], mean: NDArray[np.uint8] | None) -> dict[str, NDArray[np.uint8]]:

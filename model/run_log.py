@@ -109,9 +109,9 @@ def cut_lines(path: Path, count: int) -> None:
     """
     with path.open("a+b") as file:
         file.seek(0)
-        kept = [file.readline() for _ in range(count)]
+        kept = [line for _ in range(count) if (line := file.readline()).endswith(b"\n")]
         file.truncate(sum(map(len, kept)))
-    if (found := sum(map(bool, kept))) < count:
+    if (found := len(kept)) < count:
         logger.warning(
             "%s: found %d lines, wanted those of %d steps: the others are lost", path, found, count
         )

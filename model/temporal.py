@@ -7,6 +7,8 @@ from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from pydantic import BaseModel, PositiveInt
 from torch import nn
 
+from storage.errors import InputError
+
 
 class TemporalConfig(BaseModel, frozen=True, extra="forbid"):
     """Size of the motion modules; the defaults are AnimateDiff's for SD 1.5."""
@@ -19,6 +21,9 @@ class TemporalConfig(BaseModel, frozen=True, extra="forbid"):
 
 def motion_module(channels: int, norm_groups: int, config: TemporalConfig) -> AnimateDiffTransformer3D:
     """Two self-attentions over time and a feed-forward; [b·t, C, h, w] → [b·t, C, h, w]."""
+    if channels // config.heads * config.heads % 2 or channels < config.heads:  # its position codes are pairs
+        wanted = f"one that divides the channels {channels}"
+        raise InputError(f"temporal.heads: found {config.heads}, wanted {wanted}", code="config")
     module = AnimateDiffTransformer3D(
         num_attention_heads=config.heads,
         attention_head_dim=channels // config.heads,

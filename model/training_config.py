@@ -104,7 +104,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     read_ahead: int = Field(default=2, ge=0)
     """Batches that are read while a step is computed."""
     read_threads: int = Field(default=1, ge=1)
-    """Threads that read them, a batch each; more than `read_ahead` have nothing to do."""
+    """Threads that read them, a batch each; more than `read_ahead` and one have nothing to do."""
     cache_gib: float = Field(default=4.0, ge=0)
     """Memory for clips, in GiB: a dataset that fits is read once, of a larger one only what is drawn."""
 

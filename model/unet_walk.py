@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 import torch
 from diffusers import UNet2DConditionModel
-from pydantic import BaseModel, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -24,7 +24,7 @@ Visit = Callable[[int, Tensor], Tensor]  # (index of the site, features [n, C, h
 class UNetConfig(BaseModel, frozen=True, extra="forbid"):
     """Shape of the denoising UNet and of AppearanceNet; the defaults are Stable Diffusion 1.5's."""
 
-    block_out_channels: tuple[PositiveInt, ...] = (320, 640, 1280, 1280)
+    block_out_channels: tuple[PositiveInt, ...] = Field(default=(320, 640, 1280, 1280), min_length=1)
     """Channels of each resolution, finest first."""
     down_block_types: tuple[DownBlock, ...] = (
         "CrossAttnDownBlock2D",
@@ -61,14 +61,21 @@ class UNetConfig(BaseModel, frozen=True, extra="forbid"):
                 raise ValueError(
                     f"{name}: found {len(given)}, wanted {levels}, as many as block_out_channels"
                 )
-        for name in ("norm_num_groups", "attention_head_dim"):
-            check_divides(name, getattr(self, name), self.block_out_channels)
+        if "CrossAttnUpBlock2D" not in self.up_block_types:
+            raise ValueError(f"up_block_types: found {self.up_block_types}, wanted a CrossAttnUpBlock2D")
+        check_divides("norm_num_groups", self.norm_num_groups, self.block_out_channels)
+        blocks = zip(
+            self.down_block_types, reversed(self.up_block_types), self.block_out_channels, strict=True
+        )
+        attending = [channels for down, up, channels in blocks if "CrossAttn" in down + up]
+        attending.append(self.block_out_channels[-1])  # the middle block's
+        check_divides("attention_head_dim", self.attention_head_dim, attending)
         return self
 
 
 def check_divides(name: str, parts: int, channels: Sequence[int]) -> None:
     """Raise ValueError where channels cannot be split into so many equal parts."""
-    if left := [each for each in channels if each % parts]:
+    if left := sorted({each for each in channels if each % parts}):
         raise ValueError(f"{name}: found {parts}, wanted one that divides the channels {left}")
 
 

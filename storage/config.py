@@ -26,14 +26,17 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
     values = read_yaml(path)
     for override in overrides:
         _apply(values, override)
+    set_keys = [override.partition("=")[0].strip() for override in overrides]
     try:
         config = cls.model_validate(values)
     except ValidationError as error:
-        set_keys = [override.partition("=")[0].strip() for override in overrides]
         problems = [_explain(cls, path, set_keys, details) for details in error.errors()]
         raise InputError("; ".join(problems), code="config") from None
-    for key, switch in _switches(values, config.model_dump()):
-        raise InputError.mismatch(path, key, found=switch, wanted="a number", code="config")
+    if switches := list(_switches(values, config.model_dump())):
+        told = [
+            f"{_where(path, set_keys, k)}: '{k}': found {found}, wanted a number" for k, found in switches
+        ]
+        raise InputError("; ".join(told), code="config")
     for key, found in _not_finite(config.model_dump()):
         raise InputError.mismatch(path, key, found=found, wanted="finite numbers", code="non-finite")
     return config
@@ -125,11 +128,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _switches(given: Any, taken: Any, key: str = "") -> Iterator[tuple[str, bool]]:
     """Yield each key that was given as yes or no and taken for a number, 1 or 0."""
     if isinstance(given, dict) and isinstance(taken, dict):
-        for name in given.keys() & taken.keys():
-            yield from _switches(given[name], taken[name], f"{key}.{name}".lstrip("."))
+        for name in given:
+            yield from _switches(given[name], taken.get(name, given[name]), f"{key}.{name}".lstrip("."))
     elif isinstance(given, list) and isinstance(taken, list | tuple):
-        for one, other in zip(given, taken, strict=False):
-            yield from _switches(one, other, key)
+        for index, (one, other) in enumerate(zip(given, taken, strict=False)):
+            yield from _switches(one, other, f"{key}.{index}")
     elif isinstance(given, bool) and not isinstance(taken, bool):
         yield key, given
 
@@ -146,10 +149,16 @@ def _not_finite(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
+def _where(path: Path, set_keys: Sequence[str], key: str) -> str:
+    """Say whether a key, a part of it, or what it is a part of came from `--set`, or all from the file."""
+    of_set = any(f"{key}.".startswith(f"{k}.") or f"{k}.".startswith(f"{key}.") for k in set_keys)
+    return "--set" if of_set else str(path)
+
+
 def _explain(cls: type[BaseModel], path: Path, set_keys: Sequence[str], details: ErrorDetails) -> str:
     """Turn one pydantic error into: where, which key, what was found, what was wanted."""
     key = ".".join(str(part) for part in details["loc"])
-    where = "--set" if any(key == k or k.startswith(f"{key}.") for k in set_keys) else str(path)
+    where = _where(path, set_keys, key)
     if details["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(details["loc"][-1]), _field_names(cls, details["loc"]), n=1)
         suggestion = f" (did you mean '{near[0]}'?)" if near else ""

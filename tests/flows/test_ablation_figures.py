@@ -86,7 +86,9 @@ def test_tests_of_what_is_trained_on_are_refused(store: Store) -> None:
     held = replace(next(row for row in toy.rows if row.split == "test"), basis=basis)
     Manifest("other", (held,)).write(store)
     trained = replace(held, split="train")
-    nearly = replace(trained, session="copy", frames_key=toy.rows[0].frames_key)
+    pictures = next(row.frames_key for row in toy.rows if row.split == "train" and row.source == "hoi")
+    nearly = replace(trained, session="copy", frames_key=pictures)
+    apart = replace(nearly, basis=SplitBasis(takes=(Signature("hands", (0.1, 0.5)),)))
     for rows, tested in (
         ([trained], "other"),
         ([trained, replace(held, id="other camera")], "both"),
@@ -97,6 +99,8 @@ def test_tests_of_what_is_trained_on_are_refused(store: Store) -> None:
         config = CONFIG.model_copy(update={"image": image, "tests": {"mine": AblationTest(dataset=tested)}})
         with pytest.raises(InputError, match=r"tests\.mine: found .*, or what is nearly it, in"):
             check_tests(config, store)
+    Manifest("both", (apart,)).write(store)
+    check_tests(config, store)
 
 
 def test_tests_of_another_size_than_what_is_trained_on_are_named(store: Store) -> None:

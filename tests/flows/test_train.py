@@ -1,6 +1,5 @@
 """Training where something changed: what another has put in the folder stays; a torn stamp is no stamp."""
 
-from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -93,20 +92,6 @@ def test_all_of_a_saved_model_that_a_stage_starts_from_counts(tmp_path: Path) ->
         schedule.write_text(prediction)
         starts.append(training_inputs(config, store)["start"])
     assert starts[0] != starts[1]
-
-
-def test_public_weights_that_are_files_here_count_by_what_is_in_them(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
-    Manifest("cups").write(store)
-    folder, modules = tmp_path / "sd15", tmp_path / "mm.ckpt"
-    (folder / "unet").mkdir(parents=True)
-    named = {"stable_diffusion": str(folder), "motion_modules": str(modules), "image_encoder": "on/a-hub"}
-    config = TrainConfig(stage="temporal", dataset="cups", model=tmp_path / "model.yaml", pretrained=named)
-    seen = []
-    for file in (folder / "unet" / "weights", modules, folder / "unet" / "weights"):
-        file.write_text("fine-tuned" if file.exists() else "as published")
-        seen.append(training_inputs(config, store))
-    assert all(before != after for before, after in pairwise(seen))
 
 
 def test_files_that_no_weight_depends_on_are_there() -> None:

@@ -106,10 +106,12 @@ def test_losses_are_read_up_to_a_torn_line_and_one_that_is_none_is_named(tmp_pat
 
 def test_a_log_that_lacks_steps_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = tmp_path / "losses.jsonl"
-    log.write_text('{"step": 0}\n')
+    log.write_text('{"step": 0}\n{"st')
     cut_lines(log, 1)
     assert not caplog.messages
+    log.write_text('{"step": 0}\n{"st')
     cut_lines(log, 3)
+    assert log.read_text() == '{"step": 0}\n'
     assert caplog.messages == [f"{log}: found 1 lines, wanted those of 3 steps: the others are lost"]
 
 
