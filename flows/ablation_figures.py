@@ -36,7 +36,7 @@ from model.evaluate import (
     read_clip,
     with_truth,
 )
-from model.figures import PICTURE_FIGURES, Figures, Metrics, available
+from model.figures import Figures, Metrics, available
 from model.pipeline import ManiVideoPipeline
 from render import occlusion
 from render.occlusion import hidden_fingers, visible_object
@@ -92,8 +92,6 @@ class MeasuredClip:
     def _compare(self, metrics: Metrics, frames: NDArray[np.uint8], name: Area) -> Figures:
         """Figures on an area, with its pixels; None where one is undefined."""
         area, truth = self.areas[name][self.measured], self.window.frames[self.measured]
-        if not area.any():
-            return {**dict.fromkeys(PICTURE_FIGURES), "pixels": 0}
         return {**metrics.compare(frames[self.measured], truth, area), "pixels": int(area.sum())}
 
     def fid_features(self, metrics: Metrics, frames: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -72,7 +72,9 @@ class Metrics:
     def compare(
         self, generated: NDArray[np.uint8], truth: NDArray[np.uint8], area: NDArray[np.bool_]
     ) -> Figures:
-        """Figures of frames [T, H, W, 3] on area [T, H, W], which is not empty."""
+        """Figures of frames [T, H, W, 3] on area [T, H, W]; None where undefined, as all of an empty one."""
+        if not area.any():
+            return dict.fromkeys(PICTURE_FIGURES)
         psnr = masked_psnr(generated, truth, area)
         return {
             "psnr": psnr if math.isfinite(psnr) else None,

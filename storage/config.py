@@ -32,12 +32,13 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
     except ValidationError as error:
         problems = [_explain(cls, path, set_keys, details) for details in error.errors()]
         raise InputError("; ".join(problems), code="config") from None
-    if switches := list(_switches(values, config.model_dump())):
+    taken = config.model_dump()
+    if switches := list(_switches(values, taken)):
         told = [
             f"{_where(path, set_keys, k)}: '{k}': found {found}, wanted a number" for k, found in switches
         ]
         raise InputError("; ".join(told), code="config")
-    for key, found in _not_finite(config.model_dump()):
+    for key, found in _not_finite(taken):
         raise InputError.mismatch(path, key, found=found, wanted="finite numbers", code="non-finite")
     return config
 
