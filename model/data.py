@@ -166,12 +166,13 @@ class ClipCache:
         self.dataset, self.latents, self.count = dataset, latents, len(rows)
         first = FrameTensors.from_window(dataset.read(rows[0], 0, 1, pictures=latents is None))
         self.height, self.width = first.area.shape[1:]
-        of_frame = num_bytes(first) + (latents.num_bytes(self.height, self.width) if latents else 0)
-        needed = of_frame * sum(row.num_frames for row in rows)
+        self.frame_bytes = num_bytes(first) + (latents.num_bytes(self.height, self.width) if latents else 0)
+        needed = self.frame_bytes * sum(row.num_frames for row in rows)
         self.holds_clips = needed <= max_bytes
         self.clips: dict[str, FrameTensors] = {}
         self.by_clip = LeastRecent[ReferenceTensors](max_bytes // 4, num_bytes)
-        references = min(max_bytes // 4, num_bytes(self.references(rows[0])) * len(rows))
+        self.reference_bytes = num_bytes(self.references(rows[0]))
+        references = min(max_bytes // 4, self.reference_bytes * len(rows))
         self.most_bytes = references + (needed if self.holds_clips else 0)  # about what will be kept
 
     def frames(self, row: ClipRow, positions: NDArray[np.int64]) -> FrameTensors:
@@ -219,6 +220,11 @@ class StepBatches:
     ) -> None:
         self.draws, self.cache = draws, ClipCache(dataset, draws.rows, max_bytes, latents)
         self.slots = range(draws.config.clips) if slots is None else slots
+
+    def num_bytes(self) -> int:
+        """Memory of one batch."""
+        of_clip = self.draws.config.frames * self.cache.frame_bytes + self.cache.reference_bytes
+        return len(self.slots) * of_clip
 
     def __call__(self, step: int) -> Batch:
         """Draw and read one step's batch."""

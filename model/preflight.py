@@ -181,14 +181,15 @@ def check_least_memory(config: TrainConfig, findings: Findings) -> None:
 def check_memory(trainer: Trainer, batches: StepBatches, findings: Findings) -> None:
     """What training will take beside the weights, which are in their place already."""
     estimate = estimate_memory(trainer, batches.cache.height, batches.cache.width)
-    clips = batches.cache.most_bytes
+    # The batch of a step, and those that wait: both beside the clips that are kept.
+    clips = batches.cache.most_bytes + (trainer.config.read_ahead + 1) * batches.num_bytes()
     step = estimate.moments + estimate.step + trainer.most_latent_bytes(batches.cache)
     on_gpu = trainer.device.type == "cuda"
     if on_gpu:
         free, _ = torch.cuda.mem_get_info(trainer.device)
         compare("GPU memory", step, free, findings, "a smaller batch, accumulate or gradient_checkpointing")
     needed = clips if on_gpu else step + clips
-    advice = "a smaller batch, accumulate or cache_gib"
+    advice = "a smaller batch, accumulate, read_ahead or cache_gib"
     compare("memory", processes_here() * needed, available_memory(), findings, advice)
 
 

@@ -30,7 +30,7 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
     try:
         config = cls.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(cls, path, set_keys, details) for details in error.errors()]
+        problems = [_explain(cls, values, path, set_keys, details) for details in error.errors()]
         raise InputError("; ".join(problems), code="config") from None
     taken = config.model_dump()
     if switches := list(_switches(values, taken)):
@@ -39,7 +39,8 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
         ]
         raise InputError("; ".join(told), code="config")
     for key, found in _not_finite(taken):
-        raise InputError.mismatch(path, key, found=found, wanted="finite numbers", code="non-finite")
+        where = _where(path, set_keys, key)
+        raise InputError.mismatch(where, key, found=found, wanted="finite numbers", code="non-finite")
     return config
 
 
@@ -156,9 +157,11 @@ def _where(path: Path, set_keys: Sequence[str], key: str) -> str:
     return "--set" if of_set else str(path)
 
 
-def _explain(cls: type[BaseModel], path: Path, set_keys: Sequence[str], details: ErrorDetails) -> str:
+def _explain(
+    cls: type[BaseModel], values: Any, path: Path, set_keys: Sequence[str], details: ErrorDetails
+) -> str:
     """Turn one pydantic error into: where, which key, what was found, what was wanted."""
-    key = ".".join(str(part) for part in details["loc"])
+    key = ".".join(_keys(details["loc"], values))
     where = _where(path, set_keys, key)
     if details["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(details["loc"][-1]), _field_names(cls, details["loc"]), n=1)
@@ -172,6 +175,17 @@ def _explain(cls: type[BaseModel], path: Path, set_keys: Sequence[str], details:
     if "wanted" in wanted:  # a check of our own, which says what it found
         return f"{where}: '{key}': {wanted}"
     return f"{where}: '{key}': found {details['input']!r}, wanted {wanted}"
+
+
+def _keys(loc: tuple[int | str, ...], values: Any) -> Iterator[str]:
+    """Yield the parts of an error's place that are keys of `values`: without the kinds of tagged sections."""
+    for part in loc:
+        section = values if isinstance(values, dict) else {}
+        if part not in section and isinstance(part, str) and part in section.values():
+            continue  # the section {kind: part, …}
+        yield str(part)
+        inside_list = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        values = values[part] if inside_list else section.get(part)
 
 
 def _field_names(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -2,10 +2,11 @@
 
 import pickle
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from storage.config import load_config, save_config
 from storage.digests import digest_arrays, digest_json, record_key
@@ -17,12 +18,22 @@ class Inner(BaseModel, frozen=True, extra="forbid"):
     steps: int = 10
 
 
+class Disk(BaseModel, frozen=True, extra="forbid"):
+    kind: Literal["disk"]
+    size: int = 1
+
+
+class Tape(BaseModel, frozen=True, extra="forbid"):
+    kind: Literal["tape"]
+
+
 class Outer(BaseModel, frozen=True, extra="forbid"):
     width: int = 8
     name: str = "a"
     inner: Inner = Inner()
     maybe: Inner | None = None
     names: tuple[str, ...] = ()
+    place: Disk | Tape | None = Field(default=None, discriminator="kind")
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -63,6 +74,11 @@ def test_saved_config_loads_equal(tmp_path: Path) -> None:
         ("width: wide", [], "x.yaml: 'width': found 'wide', wanted a valid integer"),
         ("width: yes", [], "x.yaml: 'width': found True, wanted a number"),
         ("", ["inner.steps=true"], "--set: 'inner.steps': found True, wanted a number"),
+        ("place: {kind: disk, size: x}", [], "x.yaml: 'place.size': found 'x', wanted a valid integer"),
+        ("place: {kind: disk}", ["place.size=x"], "--set: 'place.size': found 'x', wanted a valid integer"),
+        ("place: {kind: disk, sise: 1}", [], "x.yaml: unknown key 'place.sise' (did you mean 'size'?)"),
+        ("place: {size: 1}", [], "x.yaml: 'place': found {'size': 1}, wanted"),
+        ("names: [a, {b: c}]", [], "x.yaml: 'names.1': found {'b': 'c'}, wanted a valid string"),
         ("inner: 3", [], "x.yaml: 'inner': found 3, wanted a valid dictionary or instance of Inner"),
         ("- 1", [], "x.yaml: found list, wanted keys and values"),
         ("a: [", [], "x.yaml: not YAML"),
@@ -88,11 +104,11 @@ def test_mistakes_name_the_key(tmp_path: Path, text: str, overrides: list[str], 
 
 @pytest.mark.parametrize("number", ["inf", "nan"])
 def test_a_number_that_is_none_is_refused(tmp_path: Path, number: str) -> None:
-    wanted = f"x.yaml: inner.learning_rate: found {number}, wanted finite numbers"
-    with pytest.raises(InputError, match=wanted) as caught:
+    wanted = f"inner.learning_rate: found {number}, wanted finite numbers"
+    with pytest.raises(InputError, match=f"x.yaml: {wanted}") as caught:
         load_config(Outer, _write(tmp_path, f"inner: {{learning_rate: .{number}}}"))
     assert caught.value.code == "non-finite"
-    with pytest.raises(InputError, match=wanted):
+    with pytest.raises(InputError, match=f"^--set: {wanted}"):
         load_config(Outer, _write(tmp_path, ""), [f"inner.learning_rate=.{number}"])
 
 

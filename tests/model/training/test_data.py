@@ -324,6 +324,14 @@ def test_memory_kept_is_that_of_frames_and_references(dataset: Dataset) -> None:
     assert ClipCache(dataset, rows, 4000).most_bytes == 1000  # references alone, a quarter
 
 
+@pytest.mark.parametrize("max_bytes", [LARGE, NOTHING])
+def test_memory_of_a_batch_is_known_before_it_is_read(dataset: Dataset, max_bytes: int) -> None:
+    draws = Draws(dataset.rows("train"), BatchConfig(clips=4, frames=3), seed=0)
+    batches = StepBatches(dataset, draws, max_bytes, slots=[0, 2])
+    batch = batches(0)
+    assert batches.num_bytes() == num_bytes(batch.clips) + num_bytes(batch.references)
+
+
 def _window(frames: NDArray[np.uint8], confidence: NDArray[np.float32]) -> ClipWindow:
     size = confidence.shape[-1]
     return ClipWindow(

@@ -79,10 +79,25 @@ def test_too_little_memory_is_named_with_what_would_help(
     monkeypatch.setattr(preflight, "estimate_memory", lambda *_: MemoryEstimate(0, 0, 0, step=2**30))
     config = changed(image_config, memory_estimate=True, device="cpu")
     wanted = (
-        r"memory: found 0\.50 GiB free, wanted 1\.\d+ GiB \(or a smaller batch, accumulate or cache_gib\)"
+        r"memory: found 0\.50 GiB free, wanted 1\.\d+ GiB "
+        r"\(or a smaller batch, accumulate, read_ahead or cache_gib\)"
     )
     with pytest.raises(InputError, match=wanted):
         prepare(config, store, tmp_path, resume=False)
+
+
+def test_batches_that_wait_take_memory(
+    store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readies = [
+        prepare(changed(image_config, device="cpu", read_ahead=ahead), store, tmp_path, resume=False)
+        for ahead in (0, 3)
+    ]
+    needed: list[int] = []
+    monkeypatch.setattr(preflight, "compare", lambda what, size, *_: needed.append(size))
+    for ready in readies:
+        preflight.check_memory(ready.trainer, ready.batches, preflight.Findings())
+    assert needed[1] - needed[0] == 3 * readies[1].batches.num_bytes() > 0
 
 
 def test_validation_videos_that_the_model_cannot_make_are_refused(
