@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from flows.ablate import AREAS, AblateConfig, AblationRun, AblationTest, Area, stage_settings
 from flows.generate import fastest_device, load_pipeline
 from flows.lineage import not_held_out, of_dataset
-from flows.pictures import Picture, composite_picture, save_png
+from flows.pictures import Picture, composite_picture, file_name, save_png
 from flows.stamps import changes, remove_stamp, write_stamp
 from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest, stamped_settings
@@ -43,6 +43,7 @@ from render.occlusion import hidden_fingers, visible_object
 from storage.config import read_json
 from storage.dataset import ClipWindow, Dataset, dilate
 from storage.digests import digest_file
+from storage.durable import write_text
 from storage.errors import InputError
 from storage.manifest import ClipRow, Manifest
 from storage.store import Store
@@ -73,7 +74,7 @@ class MeasuredClip:
 
     def picture(self, test: str) -> str:
         """Name of the file that shows it."""
-        return f"{test}-{self.row.id.replace('/', '-').replace(':', '-')}.png"
+        return f"{test}-{file_name(self.row.id)}.png"
 
     @property
     def measured(self) -> slice:
@@ -129,18 +130,22 @@ def read_clips(
 def check_tests(config: AblateConfig, store: Store) -> None:
     """Raise InputError where a test has no clips to be measured on, or one that is trained on, where pictures
     have several sizes, or public weights are broken."""
-    trained_on = Dataset.open(store, config.image.dataset)
-    drawn = trained_on.rows(config.image.split)
-    trained = of_dataset(drawn, trained_on.manifest.name)
-    clips = [(trained_on, row) for row in drawn]
+    trained: dict[str, list[ClipRow]] = {}
+    clips: list[tuple[Dataset, ClipRow]] = []
+    for stage in filter(None, (config.image, config.temporal)):
+        dataset = Dataset.open(store, stage.dataset)
+        drawn = dataset.rows(stage.split)
+        place = f"{stage.stage}.split {stage.split} of {stage.dataset}"
+        trained[place] = of_dataset(drawn, dataset.manifest.name)
+        clips += [(dataset, row) for row in drawn]
     for name, test in config.tests.items():
-        of_test = Dataset.open(store, test.dataset)
+        dataset = Dataset.open(store, test.dataset)
         rows = clips_of(test, store, notes={})
-        if seen := not_held_out(of_dataset(rows, of_test.manifest.name), trained):
-            place = f"image.split {config.image.split} of {config.image.dataset}"
-            found = f"found {min(seen)}, or what is nearly it, in {place}"
-            raise InputError(f"tests.{name}: {found}, wanted clips that are held out", code="config")
-        clips += [(of_test, row) for row in rows]
+        for place, drawn in trained.items():
+            if seen := not_held_out(of_dataset(rows, dataset.manifest.name), drawn):
+                found = f"found {min(seen)}, or what is nearly it, in {place}"
+                raise InputError(f"tests.{name}: {found}, wanted clips that are held out", code="config")
+        clips += [(dataset, row) for row in rows]
     check_sizes(clips)
     available(config.metrics)
 
@@ -311,7 +316,7 @@ def _measure_truth_of(
 def _finish(folder: Path, figures: Mapping[str, Any], inputs: Mapping[str, Any]) -> Path:
     """Write figures, then the stamp that says what they were made from."""
     path = folder / FIGURES
-    path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(figures, indent=2, allow_nan=False) + "\n")
     write_stamp(folder / STAMP, inputs)
     return path
 

@@ -28,6 +28,7 @@ from flows.console import stderr
 from flows.pictures import Picture, column, labelled, resized, row, save_png
 from model.figures import mean_figures
 from storage.config import read_json
+from storage.durable import write_text
 from storage.errors import InputError
 from storage.pictures import read_picture
 
@@ -127,8 +128,8 @@ def collect(
         "notes": {note: text for it in measured for note, text in it["notes"].items()} | dict(notes or {}),
         "config": config.model_dump(mode="json"),
     }
-    (out_dir / "results.json").write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
-    (out_dir / "table.md").write_text(markdown(results, table, config))
+    write_text(out_dir / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
+    write_text(out_dir / "table.md", markdown(results, table, config))
     write_csv(table, out_dir / "table.csv")
     save_png(comparison(runs, config, out_dir), out_dir / "comparison.png")
     write_page(results, table, config, out_dir)
@@ -342,4 +343,4 @@ def write_page(results: Mapping[str, Any], table: Table, config: AblateConfig, o
         picture=base64.b64encode((out_dir / "comparison.png").read_bytes()).decode(),
         config=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
-    (out_dir / "ablation.html").write_text(page, encoding="utf-8")
+    write_text(out_dir / "ablation.html", page)

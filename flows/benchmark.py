@@ -26,6 +26,7 @@ from flows.synthesize import SynthesizeConfig
 from render.occlusion import count_hidden, hidden_shares
 from storage.dataset import Dataset
 from storage.digests import digest_arrays, digest_json
+from storage.durable import write_text
 from storage.errors import InputError
 from storage.likeness import groups, shape_signature
 from storage.manifest import ClipRow
@@ -147,7 +148,7 @@ def describe(config: BenchmarkConfig, store: Store, out_dir: Path) -> dict[str, 
             "finger_pixels": {key: round(share, 4) for key, share in hidden_shares(counts).items()},
         }
     result = {"digest": digest_json(digests), "sets": sets}
-    (out_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
+    write_text(out_dir / RESULT, json.dumps(result, indent=2) + "\n")
     return result
 
 

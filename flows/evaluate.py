@@ -9,6 +9,7 @@ Everything below the output folder, a folder for each clip:
 import json
 import math
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field
 
-from flows import lineage
+from flows import lineage, pictures, report, sheets, sprites
 from flows.generate import Precision, load_pipeline
 from flows.lineage import clips_trained_on, read_runs
 from flows.pictures import (
@@ -25,6 +26,7 @@ from flows.pictures import (
     column,
     comparison_frames,
     confidence_picture,
+    file_name,
     labelled,
     resized,
     row,
@@ -38,8 +40,11 @@ from flows.train import STAMP as TRAINING_STAMP
 from flows.train import code_digest
 from model.evaluate import EvaluateConfig, GeneratedClip, evaluate, read_clip, trained_beside, with_truth
 from model.figures import Metrics, MetricsConfig, available
+from model.run import held
+from storage import likeness, splits
 from storage.dataset import ClipWindow, Dataset
 from storage.digests import digest_file
+from storage.durable import write_text
 from storage.errors import InputError
 from storage.manifest import Manifest
 from storage.store import Store
@@ -48,7 +53,9 @@ from storage.video import write_video
 STAMP = "evaluated-from.json"
 PAGES = ("contact_sheet.png", "metrics.json", "report.html")  # of all clips
 VIDEOS = ("generated.mp4", "comparison.mp4")  # of each clip
-CODE = code_digest(sys.modules[__name__], lineage)
+CODE = code_digest(
+    *(sys.modules[__name__], lineage, likeness, pictures, report, sheets, splits, sprites), files=report.PARTS
+)
 PANEL_HEIGHT = 256  # pixels
 SHEET_FRAMES = 4  # of each clip
 
@@ -80,17 +87,19 @@ class Evaluation:
 
 
 def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_dir: Path) -> Evaluation:
-    """Generate and compare the clips of a split, and write what people look at."""
+    """Generate and compare the clips of a split, and write what people look at.
+
+    InputError where there is nothing to evaluate, or another process is at work in the folder.
+    """
     pipeline = load_pipeline(model_dir, config.precision)
     dataset = Dataset.open(store, config.dataset, layers=pipeline.network.settings.num_layers)
     rows = dataset.rows(config.split)
     if not rows:
-        known = ", ".join(sorted({row.split for row in dataset.rows()})) or "none"
+        known = ", ".join(dataset.splits()) or "none"
         message = f"dataset {config.dataset}: no clips of split {config.split!r} (there are: {known})"
         raise InputError(message, code="no-clips")
     available(config.metrics)  # weights that are broken are told before the first clip
-    out_dir.mkdir(parents=True, exist_ok=True)
-    pictures = ClipPictures(out_dir, Dataset.open(store, config.dataset), config.sampling)
+    clips = ClipPictures(out_dir, Dataset.open(store, config.dataset), config.sampling)
     measures = Metrics(config.metrics, pipeline._execution_device)
     rows = with_truth(rows, config.dataset, measures.notes)[: config.max_clips]
     runs = read_runs(model_dir)
@@ -98,25 +107,35 @@ def evaluate_model(model_dir: Path, config: EvaluationConfig, store: Store, out_
     sampling = config.sampling.model_copy(
         update={"train_split": config.sampling.train_split or trained_beside(config.split)}
     )
-    try:
-        metrics = evaluate(pipeline, dataset, rows, sampling, pictures.add, measures).metrics
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped; an evaluation begins with its first clip again") from None
-    (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    save_png(column(list(pictures.sheets.values())), out_dir / "contact_sheet.png")
-    report = Report(
+    with held(out_dir):
+        try:
+            metrics = evaluate(pipeline, dataset, rows, sampling, clips.add, measures).metrics
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("stopped; an evaluation begins with its first clip again") from None
+        write_text(out_dir / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        save_png(column(list(clips.sheets.values())), out_dir / "contact_sheet.png")
+        write_report(_report(config, metrics, clips, runs), out_dir / "report.html")
+    return Evaluation(metrics, clips.folders, out_dir / "report.html")
+
+
+def _report(
+    config: EvaluationConfig,
+    metrics: dict[str, Any],
+    clips: "ClipPictures",
+    runs: Mapping[str, lineage.TrainingRun],
+) -> Report:
+    """Return the page about an evaluation of a model that went through `runs`."""
+    return Report(
         title=f"Evaluation of {config.dataset}, split {config.split}",
         summary=f"{len(metrics['clips'])} clips; all figures are of the hand-object area alone.",
         metrics=metrics,
-        sprites=pictures.worst,
+        sprites=clips.worst,
         losses={stage: run.losses for stage, run in runs.items()},
         configs={
             "evaluation": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
             **{f"{stage} stage": run.text for stage, run in runs.items()},
         },
     )
-    write_report(report, out_dir / "report.html")
-    return Evaluation(metrics, pictures.folders, out_dir / "report.html")
 
 
 class ClipPictures:
@@ -189,7 +208,7 @@ def remove_result(out_dir: Path) -> None:
 
 def clip_folder(out_dir: Path, clip: str) -> Path:
     """Return the folder of a clip's videos."""
-    return out_dir / "clips" / clip.replace("/", "-").replace(":", "-")
+    return out_dir / "clips" / file_name(clip)
 
 
 def write_clip(clip: GeneratedClip, window: ClipWindow, folder: Path, fps: float) -> Picture:

@@ -6,6 +6,7 @@ Normals are in the camera's frame (OpenCV: a surface that faces the camera has z
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,11 @@ EMPTY = 24  # grey level of a pixel that nothing covers
 LABEL_HEIGHT = 22  # pixels
 GAP = 4  # pixels between panels
 EDGE = 72  # grey level between the cells of a panel, which tells them apart where they are empty
+
+
+def file_name(clip: str) -> str:
+    """Return the name of the files that show a clip: another for each id, and of plain characters."""
+    return quote(clip, safe="/ ").replace("/", "+")
 
 
 def composite_picture(normals: NDArray[np.float32], confidence: NDArray[np.float32]) -> Picture:

@@ -7,6 +7,7 @@ report.html.j2, report.css and report.js beside this file.
 import math
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,8 +16,10 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import torch
 
 from flows.sprites import ClipSprites
+from storage.durable import write_text
 
 MOST_CLIPS = 40  # with pictures: about 0.5 MB each
 NAMES = ("psnr", "ssim", "lpips", "fid", "flicker", "mpjpe", "mpjpe_mm", "miss_rate")
@@ -24,6 +27,7 @@ HIGHER_IS_BETTER = ("psnr", "ssim")
 CURVE_BINS = 200
 CURVE_WIDTH, CURVE_HEIGHT = 800, 240  # viewBox of the template's picture; report.css has its height in pixels
 CURVE_MARGIN = 10  # above and below: half a line of the labels beside it
+PARTS = tuple(Path(__file__).parent / f"report.{kind}" for kind in ("html.j2", "css", "js"))  # of the page
 LIBRARIES = ("manivideo", "torch", "diffusers", "numpy", "zarr", "prefect")
 
 
@@ -59,7 +63,7 @@ def write_report(report: Report, path: Path) -> None:
         configs=report.configs,
         environment=describe_machine(),
     )
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def describe_machine() -> dict[str, str]:
@@ -67,10 +71,18 @@ def describe_machine() -> dict[str, str]:
     libraries = {name: version(name) for name in LIBRARIES}
     machine = {
         "system": platform.platform(),
-        "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),
     }
     return machine | libraries
+
+
+def _processor() -> str:
+    """Name the processor's model, where Linux tells: rounding differs between them."""
+    told = Path("/proc/cpuinfo")
+    models = re.findall(r"^model name\s*: (.+)$", told.read_text(), re.MULTILINE) if told.is_file() else []
+    return models[0] if models else platform.machine()
 
 
 def _figures(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

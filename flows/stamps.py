@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from storage.durable import write_text
+
 
 def changes(stamp: Path, inputs: Mapping[str, Any]) -> list[str]:
     """Return the names of the inputs that differ from the stamp's; empty: the result is current."""
@@ -28,7 +30,7 @@ def remove_stamp(stamp: Path) -> None:
 
 def write_stamp(stamp: Path, inputs: Mapping[str, Any]) -> None:
     """Say what the result beside `stamp` was made from (JSON values)."""
-    stamp.write_text(json.dumps(inputs, indent=2, sort_keys=True) + "\n")
+    write_text(stamp, json.dumps(inputs, indent=2, sort_keys=True) + "\n")
 
 
 def amend_stamp(stamp: Path, inputs: Mapping[str, Any]) -> None:
@@ -37,7 +39,8 @@ def amend_stamp(stamp: Path, inputs: Mapping[str, Any]) -> None:
         made_from = json.loads(stamp.read_text())
     except (FileNotFoundError, ValueError):
         return
-    write_stamp(stamp, made_from | inputs)
+    if made_from != (amended := made_from | _plain(inputs)):
+        write_stamp(stamp, amended)
 
 
 def _plain(value: Any) -> Any:

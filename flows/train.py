@@ -2,6 +2,8 @@
 
 import math
 import shutil
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +29,9 @@ from model.train import train
 from model.training_config import TrainConfig
 from render import mlo, skeleton
 from storage import dataset
+from storage.config import read_json
 from storage.digests import digest_file, digest_json, digest_tree
+from storage.errors import InputError
 from storage.manifest import Manifest
 from storage.store import Store
 
@@ -67,12 +71,20 @@ def train_stage(config: TrainConfig, store: Store, run_dir: Path, *, resume: boo
             if tell is not None:
                 tell(description, 100 * done / steps)
             if not stderr.is_terminal and done % math.ceil(steps / LINES) == 0:
-                stderr.print(f"  step {done} of {steps}, loss {loss:.4f}", highlight=False)
+                told = f"  step {done} of {steps}, loss {loss:.4f}{_pace(progress.tasks[bar])}"
+                stderr.print(told, highlight=False)
 
         saved = train(config, store, run_dir, show, resume=resume).model
     if is_first_process():  # a resumed run may have another length than the one that was stamped
         amend_stamp(run_dir / STAMP, {"config": stamped_settings(config)})
     return saved
+
+
+def _pace(task: Task) -> str:
+    """Say a task's rate and the time that is left, as far as they are known."""
+    if task.speed is None or task.time_remaining is None:
+        return ""
+    return f", {task.speed:.2f} steps/s, {timedelta(seconds=task.time_remaining)} left"
 
 
 def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tuple[Path, bool]:
@@ -87,8 +99,8 @@ def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tup
         return saved, False
     if outdated:
         if run_dir.is_dir():
-            if any(run_dir.iterdir()) and not (run_dir / STAMP).is_file():
-                raise FileExistsError(f"{run_dir} is there already and holds no run: move it away")
+            if any(run_dir.iterdir()):
+                _check_is_run(run_dir)
             with held(run_dir):
                 aside = run_dir.with_name(f".{run_dir.name}.outdated")
                 shutil.rmtree(aside, ignore_errors=True)
@@ -97,6 +109,15 @@ def train_where_changed(config: TrainConfig, store: Store, run_dir: Path) -> tup
         run_dir.mkdir(parents=True)
         write_stamp(run_dir / STAMP, inputs)
     return train_stage(config, store, run_dir, resume=not outdated), True
+
+
+def _check_is_run(run_dir: Path) -> None:
+    """Raise InputError where no stamp says what the files in a folder are, which are to be deleted."""
+    try:
+        read_json(run_dir / STAMP)
+    except InputError as error:
+        found = f"found files of no run ({error}), wanted a run or an empty folder: move it away"
+        raise InputError(f"{run_dir}: {found}", code="run-exists") from error
 
 
 def is_trained(config: TrainConfig, store: Store, run_dir: Path) -> bool:
@@ -128,13 +149,16 @@ def _start_digest(config: TrainConfig) -> str | None:
     return digest_file(stamp) if stamp.is_file() else digest_tree(config.init_from)
 
 
-def code_digest(*beside: ModuleType, without: frozenset[str] = frozenset()) -> str:
+def code_digest(
+    *beside: ModuleType, files: Sequence[Path] = (), without: frozenset[str] = frozenset()
+) -> str:
     """Return the digest of the source of `model`, but for some files, of what reads clips, and of others.
 
     To be taken when the module that stamps is loaded: what is edited later counts from the next start.
     """
     own = {path.name: path for path in Path(model.__path__[0]).glob("*.py") if path.name not in without}
     others = {module.__name__: Path(str(module.__file__)) for module in (*READING, *beside)}
+    others |= {path.name: path for path in files}
     return digest_json({name: digest_file(path) for name, path in sorted({**own, **others}.items())})
 
 

@@ -45,12 +45,13 @@ class Conditions:
     def hidden(self) -> Tensor:
         """Where another layer is nearer: [b, t, L, H, W]; meaningless where the layer is empty.
 
-        To be asked before D is rounded to half precision, in which layers that touch are equally near.
+        Layers whose D is the same in the eleven bits that are read of it are equally near. To be asked before
+        D is rounded to bfloat16, in which layers that touch are.
         """
         return self.confidence < self.composite_depth
 
     def visible(self, hidden: Tensor) -> "Conditions":
-        """H and D of what is nearest alone: each layer is empty where another hides it."""
+        """H and D of what is nearest alone: layers are empty where they are `hidden` [b, t, L, H, W]."""
         return replace(
             self,
             normals=self.normals.masked_fill(hidden[:, :, :, None], 0),
@@ -58,7 +59,7 @@ class Conditions:
         )
 
     def signed(self, hidden: Tensor) -> "Conditions":
-        """D is negative where another layer is in front."""
+        """D is negative where a layer is `hidden` [b, t, L, H, W]."""
         return replace(self, confidence=self.confidence.where(~hidden, -self.confidence))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditions":

@@ -40,8 +40,8 @@ class EvaluateConfig(SamplingConfig, frozen=True, extra="forbid"):
     seed: int = Field(default=0, ge=0)
     """Seeds each clip's noise, together with the clip's name: no noise is that of all clips."""
     train_split: str | None = None
-    """Rows whose frames make the mean-frame baseline; null: those to train on beside the evaluated split, as
-    object:train beside object:test."""
+    """Rows whose frames make the mean-frame baseline; null: train, and where a split is evaluated, those to
+    train on beside it, as object:train beside object:test."""
     mean_clips: int = Field(default=256, ge=1)
     """Training clips, at most, whose frames enter the mean frame; of more they are drawn by their names."""
     mean_frames_per_clip: int = Field(default=8, ge=1)
@@ -150,7 +150,10 @@ def measure(
 def compare_baselines(
     metrics: Metrics, truth: NDArray[np.uint8], area: NDArray[np.bool_], mean: NDArray[np.uint8] | None
 ) -> dict[str, Figures]:
-    """Figures of each baseline; the first frame's are of those after it, as of itself it is no guess."""
+    """Figures of each baseline; the first frame's are of those after it, as of itself it is no guess.
+
+    truth: [T, H, W, 3]; area: [T, H, W]; mean: the mean training frame [H, W, 3], if any.
+    """
     found: dict[str, Figures] = {}
     for name, shown in baselines(truth, mean).items():
         measured = after_first(len(truth)) if name == "first_frame" else slice(None)

@@ -76,8 +76,8 @@ class Findings:
 
 def prepare(config: TrainConfig, store: Store, out_dir: Path, *, resume: bool) -> Ready:
     """Build what a run needs; InputError names all that prevents it. Nothing is written."""
-    gc.collect()  # a run before this one may have left a network, and its memory to PyTorch
-    if torch.cuda.is_available():
+    if config.memory_estimate or torch.cuda.is_available():
+        gc.collect()  # a run before this one may have left a network, and its memory to PyTorch
         torch.cuda.empty_cache()
     findings = Findings()
     trainer = run = batches = validation = None
@@ -156,6 +156,8 @@ def look_at_latents(
     findings.facts["stored latents"] = (
         f"{frames} frames to encode, {size / GIB:.2f} GiB; the run draws {drawn} frames"
     )
+    if isinstance(latents.store.root, Path):  # a bucket has no end
+        compare_disk(latents.store.root, size, findings, "stored_latents false")
 
 
 def check_videos(validation: Validation, trainer: Trainer, findings: Findings) -> None:
@@ -205,14 +207,25 @@ def check_disk(trainer: Trainer, out_dir: Path, findings: Findings) -> None:
     averaged = sum(p.nbytes for p in trainer.parameters) if trainer.state.ema is not None else 0
     checkpoint = network + averaged + num_moment_bytes(trainer.state.optimizer)
     needed = checkpoint * (trainer.config.keep + 1) + model
-    there = next(folder for folder in (out_dir, *out_dir.absolute().parents) if folder.is_dir())
+    there = existing(out_dir)
     if out_dir.exists() and not out_dir.is_dir():
         findings.note(str(out_dir), found="a file", wanted="a folder")
     if not os.access(there, os.W_OK):
         findings.note(str(out_dir), found="a folder that cannot be written to", wanted="one that can")
     replaced = [out_dir / name for name in ("checkpoints", "model")]  # by a run that is resumed
     held = sum(durable.num_bytes(folder) for folder in replaced if folder.is_dir())
-    compare(f"disk of {there}", needed - held, shutil.disk_usage(there).free, findings, "a smaller keep")
+    compare_disk(out_dir, needed - held, findings, "a smaller keep")
+
+
+def existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that is there."""
+    return next(there for there in (folder, *folder.absolute().parents) if there.is_dir())
+
+
+def compare_disk(folder: Path, needed: int, findings: Findings, advice: str) -> None:
+    """Note how much is to be written into a folder and how much its disk has free."""
+    there = existing(folder)
+    compare(f"disk of {there}", needed, shutil.disk_usage(there).free, findings, advice)
 
 
 def compare(what: str, needed: int, there: int, findings: Findings, advice: str) -> None:

@@ -82,9 +82,9 @@ def seeded_generator(entropy: Sequence[int]) -> torch.Generator:
 def min_snr_weights(scheduler: DDIMScheduler, timestep: Tensor, gamma: float) -> Tensor:
     """Loss weight of each sample [b] (Hang et al. 2023).
 
-    For ε: min(SNR, γ) / SNR. For v, in diffusers' form: min(SNR + 1, γ) / (SNR + 1); min(SNR, γ) / (SNR + 1)
-    would give no weight to the last timestep, from which inference starts. For z_0 the same loss as for v:
-    ‖v − v'‖² = (SNR + 1) ‖z_0 − z_0'‖², so min(SNR + 1, γ).
+    For ε: min(SNR, γ) / SNR. For v: min(SNR + 1, γ) / (SNR + 1), as their min(SNR, γ) / (SNR + 1) would give
+    no weight to the last timestep, whose SNR is 0 and from which inference starts. For z_0 the same loss as
+    for v: ‖v − v'‖² = (SNR + 1) ‖z_0 − z_0'‖², so min(SNR + 1, γ).
     """
     alphas = scheduler.alphas_cumprod.to(timestep.device)[timestep]
     snr = alphas / (1 - alphas)

@@ -109,7 +109,7 @@ def build_optimizer(trained: dict[str, nn.Parameter], config: TrainConfig) -> Op
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rate of a step: linear warm-up, then constant or half a cosine down to zero."""
+    """Rate of a step: linear warm-up, then constant or half a cosine down to zero behind the last step."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     if config.decay == "constant":
@@ -178,12 +178,14 @@ class Trainer:
         return any(gather_object([flag]))
 
     def leave(self) -> None:
-        """Leave the processes that train together; no step can be taken afterwards.
+        """Leave the processes that train together, if there are any; no step can be taken afterwards.
 
         What averages gradients is freed first. That is done with the interpreter's lock held: if it freed the
         group of processes too, it would wait for gloo's threads, which may wait for the lock.
         """
         del self.objective
+        if not self.accelerator.use_distributed:
+            return
         self.accelerator.free_memory()
         gc.collect()
         self.accelerator.end_training()

@@ -60,11 +60,11 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     warmup: int = Field(default=0, ge=0)
     """Steps of linear rise to the peak learning rate."""
     decay: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: stay at the peak, or fall to zero at the last step along a cosine."""
+    """After the warm-up: stay at the peak, or fall along a cosine to zero after the last step."""
     max_gradient_norm: float = Field(default=1.0, gt=0)
     """Longer gradients are scaled down to this norm."""
     min_snr_gamma: float | None = Field(default=5.0, gt=0)
-    """Cap of the signal-to-noise ratio in the loss weights (Hang et al. 2023); null: no weights."""
+    """Cap that loss weights have (Hang et al. 2023; `min_snr_weights`); null: no weights."""
     noise_bias: float = Field(default=1.0, ge=1)
     """Timesteps have density ∝ t^(noise_bias - 1): above 1, more at high noise, where conditions decide."""
     foreground_weight: float = Field(default=1.0, gt=0)
@@ -79,7 +79,7 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     keep: int = Field(default=2, ge=1)
     """Checkpoints kept; older ones are deleted."""
     log_every: int = Field(default=100, ge=1)
-    """Steps between log messages, and those that the logged rate is a mean of; every step is logged."""
+    """Steps that the rate on TensorBoard's page is a mean of; every step is logged."""
     validation: ValidationConfig = ValidationConfig()
     """Videos of a held-out clip while training."""
 

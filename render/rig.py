@@ -13,10 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from render.hands.model import HandModel
 from render.hands.poses import articulate
-from render.scene import HandMotion, Layer
+from render.scene import HandMotion
 
 FloatArray = NDArray[np.float64]
-DIGIT_LAYERS = (Layer.INDEX, Layer.MIDDLE, Layer.LITTLE, Layer.RING, Layer.THUMB)
 THUMB = 4  # row of the thumb among the digits
 PALM = 5  # row of the palm where it follows them
 

@@ -7,7 +7,6 @@ Quaternions are stored xyzw, unit norm, w ≥ 0.
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 
 def transform(target_from_source: NDArray, points: NDArray) -> NDArray:
@@ -48,14 +47,3 @@ def look_at(eye: ArrayLike, target: ArrayLike, up: ArrayLike = (0.0, 1.0, 0.0)) 
     right /= np.linalg.norm(right)
     world_from_camera = rigid(np.stack([right, np.cross(forward, right), forward], axis=1), position)
     return invert_rigid(world_from_camera)
-
-
-def quaternion_from_rotation(rotation: NDArray) -> NDArray[np.float64]:
-    """Return unit quaternions [..., 4] (xyzw, w ≥ 0) of rotations [..., 3, 3]."""
-    quaternions = Rotation.from_matrix(rotation.reshape(-1, 3, 3)).as_quat(canonical=True)
-    return quaternions.reshape(*rotation.shape[:-2], 4)
-
-
-def rotation_from_quaternion(quaternion: NDArray) -> NDArray[np.float64]:
-    """Return rotations [..., 3, 3] of quaternions [..., 4] (xyzw, any norm but zero)."""
-    return Rotation.from_quat(quaternion.reshape(-1, 4)).as_matrix().reshape(*quaternion.shape[:-1], 3, 3)

@@ -3,7 +3,6 @@
 import difflib
 import json
 import math
-import os
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,6 +11,7 @@ import yaml
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from storage.durable import write_text
 from storage.errors import InputError, one_line
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -47,14 +47,12 @@ def load_config(cls: type[Config], path: Path, overrides: Sequence[str] = ()) ->
 def save_config(config: BaseModel, path: Path) -> None:
     """Write every value of a config, defaults included, as YAML that `load_config` reads back.
 
-    A file that says so already is left alone; whoever reads meanwhile finds the old text or the new.
+    A file that says so already is left alone.
     """
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     if path.is_file() and path.read_bytes() == text.encode():
         return
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    staging.write_text(text, encoding="utf-8")
-    staging.replace(path)
+    write_text(path, text)
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -103,7 +101,9 @@ def read_json(path: Path) -> Any:
     """Read what was written as JSON; InputError (code "damaged") where it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}", code="damaged") from error
+    except ValueError as error:
         raise InputError(f"{path}: not JSON: {one_line(error)}", code="damaged") from error
 
 

@@ -21,6 +21,8 @@ from storage.store import Store
 
 _OPEN_RECORDS = 1024  # kept open
 _REFERENCES = 64  # clips whose references stay in memory
+# Fields of a row, by what they hold apart beside a sequence.
+SPLITS = {"": "split", "object": "object_split", "participant": "participant_split"}
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,17 @@ class Dataset:
         participant:train or participant:test of that by participant, which leaves out who is not known.
         """
         by, _, name = (split or "").rpartition(":")
-        if by not in ("", "object", "participant"):
+        if by not in SPLITS:
             message = f"split {split!r}: wanted NAME, object:NAME or participant:NAME"
             raise InputError(message, code="config")
         if split is None:
             return list(self.manifest.rows)
-        field = f"{by}_split" if by else "split"
-        return [row for row in self.manifest.rows if getattr(row, field) == name]
+        return [row for row in self.manifest.rows if getattr(row, SPLITS[by]) == name]
+
+    def splits(self) -> list[str]:
+        """Return the splits that have clips, as `rows` takes them."""
+        named = {(by, getattr(row, field)) for row in self.manifest.rows for by, field in SPLITS.items()}
+        return [f"{by}:{name}" if by else name for by, name in sorted(named) if name]
 
     def row(self, clip_id: str) -> ClipRow:
         """Return a clip by id."""

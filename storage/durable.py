@@ -21,6 +21,18 @@ def sync_tree(folder: Path) -> None:
     sync(folder)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole: whoever reads it meanwhile, or after a kill, finds the old text or the new."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        staging.write_text(text, encoding="utf-8")
+        sync(staging)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+    sync(path.parent)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and the parents that it lacks; each is flushed into the one above it."""
     if folder.is_dir():

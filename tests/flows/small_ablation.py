@@ -51,6 +51,7 @@ def ablation(folder: Path) -> Path:
             "alone": {"dataset": "benchmark" + UNSEEN, "of": "objects"},
         },
         "sampling": {"num_frames": 3, "stride": 1, "num_inference_steps": 1},
+        "metrics": {"fid_frames": 2},
         "claims": [{"better": "full", "worse": "controlnet", "test": "seen", "area": "hidden_fingers"}],
     }
     (folder / "ablate.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))

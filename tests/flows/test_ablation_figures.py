@@ -97,8 +97,12 @@ def test_tests_of_what_is_trained_on_are_refused(store: Store) -> None:
         Manifest("both", tuple(rows)).write(store)
         image = CONFIG.image.model_copy(update={"dataset": "both"})
         config = CONFIG.model_copy(update={"image": image, "tests": {"mine": AblationTest(dataset=tested)}})
-        with pytest.raises(InputError, match=r"tests\.mine: found .*, or what is nearly it, in"):
+        with pytest.raises(InputError, match=r"tests\.mine: found .*, or what is nearly it, in image\.split"):
             check_tests(config, store)
+        temporal = config.image.model_copy(update={"stage": "temporal"})
+        later = config.model_copy(update={"image": CONFIG.image, "temporal": temporal})
+        with pytest.raises(InputError, match=r"or what is nearly it, in temporal\.split train of both"):
+            check_tests(later, store)
     Manifest("both", (apart,)).write(store)
     check_tests(config, store)
 

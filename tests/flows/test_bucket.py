@@ -82,10 +82,8 @@ def test_a_model_is_trained_used_and_judged_from_a_bucket(bucket: str, tmp_path:
     store, smallest = Store(bucket), tmp_path / "smallest.yaml"
     write_toy(store)
     save_config(load_config(ModelConfig, TINY, OVERRIDES), smallest)
-    batch = {"clips": 1, "frames": 2}
-    stage = TrainConfig(
-        stage="image", dataset="toy", model=smallest, iterations=1, batch=batch, stored_latents=True
-    )
+    settings = {"batch": {"clips": 1, "frames": 2}, "stored_latents": True, "memory_estimate": False}
+    stage = TrainConfig(stage="image", dataset="toy", model=smallest, iterations=1, **settings)
     model, trained = train_where_changed(stage, store, tmp_path / "run")
     assert trained
     assert train_where_changed(stage, Store(bucket), tmp_path / "run") == (model, False)
@@ -93,7 +91,7 @@ def test_a_model_is_trained_used_and_judged_from_a_bucket(bucket: str, tmp_path:
     using = {"dataset": "toy", "sampling": {"num_inference_steps": 1}}
     video = tmp_path / "held.mp4"
     assert generate_clip(model, "held0/cam0", GenerateConfig(**using), store, video) == FRAMES
-    judging = EvaluationConfig(**using, max_clips=1, metrics={"detector": "none"})
+    judging = EvaluationConfig(**using, max_clips=1, metrics={"detector": "none", "fid_frames": 0})
     assert evaluate_model(model, judging, store, tmp_path / "report").report.is_file()
 
     assert status(store)["latents"].records == 1  # of the clip that the step drew

@@ -5,7 +5,6 @@ MANIVIDEO_KILLS=30 kills more often than `make test` does.
 
 import os
 import random
-import resource
 import shutil
 import signal
 import time
@@ -29,6 +28,7 @@ from storage.sources.glb_writer import write_glb
 from storage.store import Store, record_name
 from storage.upkeep import drop_damaged, verify
 from tests.forks import forks
+from tests.full_disk import files_up_to
 
 KILLS = int(os.environ.get("MANIVIDEO_KILLS", "3"))
 NUM_OBJECTS = 3
@@ -165,13 +165,9 @@ def test_a_full_disk_ends_the_build_sets_nothing_aside_and_loses_nothing(
     whole: dict[str, str], objects: Path, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, hard))
-    try:
-        with pytest.raises(StoreError, match=r"cannot write .* File too large .*run again to go on"):
-            build(objects, store.root)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = r"cannot write .* File too large .*run again to go on"
+    with files_up_to(12_000), pytest.raises(StoreError, match=told):
+        build(objects, store.root)
     assert verify(store) == []
     assert build(objects, store.root).quarantined == ()
     assert tree(store) == whole

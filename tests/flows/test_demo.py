@@ -20,7 +20,7 @@ from storage.video import VideoFile
 ROOT = Path(__file__).parents[2]
 SIZE = {"six_views": {"size": 32}, "layers": {"size": 32}}
 SAMPLING = {"num_frames": 4, "stride": 4, "num_inference_steps": 2}
-TRAINING = {"dataset": "demo", "iterations": 2, "threads": 1}
+TRAINING = {"dataset": "demo", "iterations": 2, "threads": 1, "memory_estimate": False}
 SETTINGS = {
     "procedural": 2,
     "build": {"dataset": "demo", "num_frames": 4, **SIZE},

@@ -22,7 +22,8 @@ from tests.flows.conftest import CHECKOUT, NUM_FRAMES, PATIENCE_S, MakeSession, 
 
 SMALL = ("--set", "layers.size=32", "--set", "six_views.size=32")
 NIGHTLY, ON_NEW_SESSION = "retrain/nightly", "refresh/on_new_session"
-TINY = {"iterations": 2, "batch": {"clips": 1, "frames": NUM_FRAMES, "pick": "scattered"}, "warmup": 0}
+BATCH = {"clips": 1, "frames": NUM_FRAMES, "pick": "scattered"}
+TINY = {"iterations": 2, "batch": BATCH, "warmup": 0, "memory_estimate": False}
 
 pytestmark = pytest.mark.timeout(4 * PATIENCE_S)
 

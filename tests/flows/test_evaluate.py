@@ -9,12 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from flows.evaluate import ClipPictures, EvaluationConfig, evaluate_model, evaluate_where_changed
+from flows.evaluate import (
+    ClipPictures,
+    EvaluationConfig,
+    clip_folder,
+    evaluate_model,
+    evaluate_where_changed,
+)
 from flows.train import STAMP as TRAINING_STAMP
 from model.config import ModelConfig
 from model.evaluate import GeneratedClip, read_clip
 from model.metrics_weights import ALEXNET, MetricWeightsConfig
 from model.pipeline import build_pipeline
+from model.run import LOCK, held
 from storage.config import load_config
 from storage.dataset import Dataset
 from storage.errors import InputError
@@ -126,7 +133,7 @@ def test_nothing_of_an_older_evaluation_stands_beside_one_that_was_stopped(
     out = tmp_path / "out"
     both = CONFIG.model_copy(update={"max_clips": None})
     evaluate_where_changed(model, both, store, out)
-    mine = out / "clips" / "held1-cam0" / "notes.txt"
+    mine = out / "clips" / "held1+cam0" / "notes.txt"
     mine.write_text("mine")
     add = ClipPictures.add
 
@@ -137,9 +144,31 @@ def test_nothing_of_an_older_evaluation_stands_beside_one_that_was_stopped(
     monkeypatch.setattr(ClipPictures, "add", stop)
     with pytest.raises(KeyboardInterrupt, match="begins with its first clip again"):
         evaluate_model(model, both, store, out)
-    first = out / "clips" / "held0-cam0"
+    first = out / "clips" / "held0+cam0"
     left = {path for path in out.rglob("*") if path.is_file()}
-    assert left == {first / "comparison.mp4", first / "generated.mp4", mine}
+    assert left == {first / "comparison.mp4", first / "generated.mp4", mine, out / LOCK}
+
+
+def test_one_evaluation_at_a_time_is_at_work_in_a_folder(model: Path, store: Store, tmp_path: Path) -> None:
+    with held(tmp_path / "out"), pytest.raises(InputError, match=r"out: found another run at work in it"):
+        evaluate_model(model, CONFIG, store, tmp_path / "out")
+    assert evaluate_model(model, CONFIG, store, tmp_path / "out").report.is_file()
+
+
+def test_a_split_without_clips_is_told_beside_those_that_have_some(
+    model: Path, store: Store, tmp_path: Path
+) -> None:
+    by_object = CONFIG.model_copy(update={"split": "object:test"})
+    wanted = r"no clips of split 'object:test' \(there are: test, train, object:train\)"
+    with pytest.raises(InputError, match=wanted):
+        evaluate_model(model, by_object, store, tmp_path / "out")
+
+
+def test_clips_of_like_names_have_folders_of_their_own(tmp_path: Path) -> None:
+    ids = ("a-b/c", "a/b-c", "a/b+c", "a+b/c", "a%2Bb/c", "object:a/b", "object-a/b", "タ/b")
+    folders = {clip_folder(tmp_path, clip) for clip in ids}
+    assert len(folders) == len(ids)
+    assert {folder.parent for folder in folders} == {tmp_path / "clips"}
 
 
 def test_weights_that_are_broken_are_told_before_the_first_clip(

@@ -23,6 +23,7 @@ dataset: another
 model: configs/model/tiny.yaml
 batch: {clips: 1, frames: 4, pick: scattered}
 iterations: 1
+memory_estimate: false
 """
 
 

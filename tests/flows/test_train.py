@@ -1,10 +1,14 @@
 """Training where something changed: what another has put in the folder stays; a torn stamp is no stamp."""
 
+import io
+import re
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import flows.evaluate
@@ -14,12 +18,22 @@ import render.mlo
 import render.skeleton
 import storage.dataset
 from flows.cli import app
-from flows.stamps import changes, write_stamp
-from flows.train import NOT_TRAINING, STAMP, code_digest, train_stage, train_where_changed, training_inputs
-from model.train import TrainResult
+from flows.stamps import amend_stamp, changes, write_stamp
+from flows.train import (
+    LINES,
+    NOT_TRAINING,
+    STAMP,
+    code_digest,
+    train_stage,
+    train_where_changed,
+    training_inputs,
+)
+from model.train import Progress, TrainResult
 from model.training_config import TrainConfig
+from storage.errors import InputError
 from storage.manifest import Manifest
 from storage.store import Store
+from tests.full_disk import files_up_to
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -29,9 +43,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     photo.parent.mkdir(parents=True)
     photo.write_text("mine")
     config = TrainConfig(stage="image", dataset="cups", model=tmp_path / "model.yaml")
-    with pytest.raises(FileExistsError, match="holds no run: move it away"):
-        train_where_changed(config, store, photo.parent)
-    assert photo.read_text() == "mine"
+    for stamp, told in ((None, "No such file"), ('{"config": ', "not JSON")):
+        if stamp is not None:
+            (photo.parent / STAMP).write_text(stamp)
+        with pytest.raises(InputError, match=f"found files of no run .*{told}.* move it away"):
+            train_where_changed(config, store, photo.parent)
+        assert photo.read_text() == "mine"
 
 
 def test_a_stamp_that_was_cut_short_says_that_everything_changed(tmp_path: Path) -> None:
@@ -40,6 +57,17 @@ def test_a_stamp_that_was_cut_short_says_that_everything_changed(tmp_path: Path)
     assert changes(stamp, {"seed": 1, "size": 3}) == ["size"]
     stamp.write_text(stamp.read_text()[:-5])
     assert changes(stamp, {"seed": 1, "size": 2}) == ["seed", "size"]
+
+
+def test_a_stamp_that_cannot_be_written_stays_what_it_was(tmp_path: Path) -> None:
+    stamp = tmp_path / "stamp.json"
+    write_stamp(stamp, {"seed": 1})
+    with files_up_to(0):
+        amend_stamp(stamp, {"seed": 1})  # nothing to be written
+        with pytest.raises(OSError, match="File too large"):
+            amend_stamp(stamp, {"seed": 2})
+    assert changes(stamp, {"seed": 1}) == []
+    assert list(tmp_path.iterdir()) == [stamp]
 
 
 def test_a_run_that_is_made_longer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +83,32 @@ def test_a_run_that_is_made_longer_says_so(tmp_path: Path, monkeypatch: pytest.M
     train_stage(longer, store, tmp_path, resume=True)
     assert changes(tmp_path / STAMP, training_inputs(longer, store)) == ["code"]  # its first steps' is older
     assert "config" in changes(tmp_path / STAMP, training_inputs(config, store))
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress_has_a_rate_and_the_time_left(
+    is_terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, shown = Store(tmp_path / "store"), io.StringIO()
+    Manifest("cups").write(store)
+    console = Console(file=shown, force_terminal=is_terminal, color_system=None, width=120)
+    monkeypatch.setattr(flows.train, "stderr", console)
+
+    def steps(config: TrainConfig, store: Store, folder: Path, progress: Progress, **_: bool) -> TrainResult:
+        for done in range(1, 21):
+            time.sleep(0.02)
+            progress(done, 20, 0.5)
+        return TrainResult(folder / "model", [], 0.0)
+
+    monkeypatch.setattr(flows.train, "train", steps)
+    config = TrainConfig(stage="image", dataset="cups", model=tmp_path / "model.yaml", iterations=20)
+    train_stage(config, store, tmp_path, resume=False)
+    if is_terminal:
+        assert re.search(r"image stage, loss 0\.5000.*20/20 \d+\.\d\d steps/s 0:00:00", shown.getvalue())
+    else:
+        assert len(shown.getvalue().splitlines()) == LINES
+        told = r"  step 10 of 20, loss 0\.5000, \d+\.\d\d steps/s, 0:00:0\d left\n"
+        assert re.search(told, shown.getvalue())
 
 
 def test_a_check_says_in_one_line_what_is_missing_and_does_nothing(tmp_path: Path) -> None:

@@ -7,9 +7,7 @@ from scipy.spatial.transform import Rotation
 from render.transforms import (
     invert_rigid,
     look_at,
-    quaternion_from_rotation,
     rigid,
-    rotation_from_quaternion,
     transform,
 )
 
@@ -54,11 +52,3 @@ def test_world_x_is_right_for_a_camera_on_plus_z() -> None:
 def test_look_at_along_up_is_an_error() -> None:
     with pytest.raises(ValueError, match="one line"):
         look_at((0, 1, 0), (0, 0, 0))
-
-
-def test_quaternions_round_trip_with_positive_w() -> None:
-    rotation = Rotation.random(50, random_state=np.random.default_rng(2)).as_matrix().reshape(5, 10, 3, 3)
-    quaternion = quaternion_from_rotation(rotation)
-    assert quaternion.shape == (5, 10, 4)
-    assert (quaternion[..., 3] >= 0).all()
-    np.testing.assert_allclose(rotation_from_quaternion(-quaternion), rotation, atol=1e-12)

@@ -1,7 +1,6 @@
 """A store in a folder: incremental, crash-safe, the same bytes every time."""
 
 import os
-import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from storage.errors import StoreError
 from storage.recipe import Recipe
 from storage.store import Store, record_name
 from storage.upkeep import status, verify
+from tests.full_disk import files_up_to
 from tests.storage.test_places import arrays
 
 RECIPE = Recipe("layers", 1, {"hands": "aa", "camera": "bb"}, {"size": 32, "crop": {"x0": 1.5}})
@@ -161,13 +161,9 @@ def test_reading_a_truncated_record_names_it_and_what_to_do(store: Store, file: 
 
 def test_a_file_system_that_takes_no_more_leaves_whole_records_and_says_so(store: Store) -> None:
     store.write(Recipe("layers", 1, {}, {}), {}, {})
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, hard))
-    try:
-        with pytest.raises(StoreError, match=f"cannot write layers record {RECIPE.key[:12]}: File too large"):
-            store.write(RECIPE, arrays(), {})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = f"cannot write layers record {RECIPE.key[:12]}: File too large"
+    with files_up_to(1 << 17), pytest.raises(StoreError, match=told):
+        store.write(RECIPE, arrays(), {})
     assert verify(store) == []
     assert len(store.records()) == 1
     store.write(RECIPE, arrays(), {})

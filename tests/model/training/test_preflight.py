@@ -55,6 +55,17 @@ def test_a_run_is_told_what_it_would_encode_and_of_a_validation_clip_that_it_tra
     assert facts["validation"] == "hoi0/cam0, of a sequence that is trained on"
 
 
+def test_stored_latents_need_a_disk_that_holds_them(
+    store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {store.root: 1000}  # bytes
+    monkeypatch.setattr(shutil, "disk_usage", lambda there: Usage(2**40, 0, free.get(there, 2**40)))
+    config = changed(image_config, stored_latents=True)
+    wanted = rf"^disk of {store.root}: found 0\.00 GiB free, wanted .* \(or stored_latents false\)$"
+    with pytest.raises(InputError, match=wanted):
+        prepare(config, store, tmp_path / "out", resume=False)
+
+
 def test_all_that_is_wrong_is_said_at_once(
     store: Store, image_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
