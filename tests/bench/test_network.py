@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from model.config import ModelConfig
+from storage.config import load_config, save_config
 from tests.bench.network import seams, sizes, speed, work
 from tests.bench.parts import model as part
-
-SMALLEST = replace(work.TINY, size=16)
+from tests.model.training.conftest import OVERRIDES
 
 
 @pytest.fixture(autouse=True)
@@ -23,17 +24,24 @@ def _short_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def test_every_piece_of_work_is_timed_beside_a_matrix_product() -> None:
-    table, seconds = speed.stages(SMALLEST, rounds=1)
+@pytest.fixture(scope="module")
+def smallest(tmp_path_factory: pytest.TempPathFactory) -> work.Scale:
+    path = tmp_path_factory.mktemp("model") / "smallest.yaml"
+    save_config(load_config(ModelConfig, work.TINY.config, OVERRIDES), path)
+    return replace(work.TINY, model=str(path.with_suffix("")), size=16)
+
+
+def test_every_piece_of_work_is_timed_beside_a_matrix_product(smallest: work.Scale) -> None:
+    table, seconds = speed.stages(smallest, rounds=1)
     assert [row[0] for row in table.rows] == ["image", "temporal", "video"]
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert min(seconds.values()) > 0
-    hours = sizes.schedule(SMALLEST, {"image": 1.8, "temporal": 1.2})
+    hours = sizes.schedule(smallest, {"image": 1.8, "temporal": 1.2})
     assert hours.rows == [["measured steps", "10.0", "10.0", "20.0"]]
 
 
-def test_every_way_to_save_is_held_against_the_plain_one() -> None:
-    savings, faster = speed.savings(SMALLEST, rounds=1), speed.accelerations(SMALLEST, rounds=1)
+def test_every_way_to_save_is_held_against_the_plain_one(smallest: work.Scale) -> None:
+    savings, faster = speed.savings(smallest, rounds=1), speed.accelerations(smallest, rounds=1)
     assert {row[0] for row in savings.rows} == set(speed.SAVINGS)
     assert {row[0] for row in faster.rows} == {
         "plain", "channels last", "compiled", "attention not fused", "conditions encoded at every step",
@@ -47,11 +55,13 @@ def test_operations_are_two_for_a_multiply_and_add() -> None:
     assert work.count_flops(lambda: left @ right)[0] == 2 * 3 * 5 * 7
 
 
-def test_memory_of_a_model_that_is_not_there_is_that_of_one_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_a_model_that_is_not_there_is_that_of_one_that_is(
+    smallest: work.Scale, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sizes, "STAGES", ("image",))
-    table = sizes.memory(SMALLEST)
+    table = sizes.memory(smallest)
     assert [row[0] for row in table.rows] == ["image stage", "image stage, recomputed"]
-    real = sizes.estimate_memory(work.build_trainer(SMALLEST, "image"), 16, 16)
+    real = sizes.estimate_memory(work.build_trainer(smallest, "image"), 16, 16)
     assert table.data["image stage"] == vars(real)
 
 

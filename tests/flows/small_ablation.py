@@ -8,7 +8,9 @@ from flows.benchmark import UNSEEN
 
 ROOT = Path(__file__).parents[2]
 MODEL = {
-    "unet.block_out_channels": [8, 16, 16],
+    "unet.block_out_channels": [8, 16],
+    "unet.down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+    "unet.up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
     "unet.norm_num_groups": 4,
     "unet.cross_attention_dim": 8,
     "guider.channels": [4, 4, 4, 8],

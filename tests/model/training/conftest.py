@@ -22,7 +22,9 @@ from storage.store import Store
 SIZE, FRAMES, LAYERS = 16, 6, len(STORED_LAYERS)
 TINY = Path(__file__).parents[3] / "configs" / "model" / "tiny.yaml"
 OVERRIDES = (
-    "network.unet.block_out_channels=[8, 16, 16]",
+    "network.unet.block_out_channels=[8, 16]",
+    "network.unet.down_block_types=[DownBlock2D, CrossAttnDownBlock2D]",
+    "network.unet.up_block_types=[CrossAttnUpBlock2D, UpBlock2D]",
     "network.unet.norm_num_groups=4",
     "network.unet.cross_attention_dim=8",
     "network.guider.channels=[4, 4, 4, 8]",
